@@ -1,0 +1,60 @@
+"""One decorator for every compiled function: flags and cache are decided here and nowhere else.
+
+The cache folder is keyed by a hash of all kernel sources: Numba does not notice when a function called by a cached
+one was edited in another module, and would serve the stale answer. ``SPARSIM_NUMBA_CACHE=0`` switches the cache off,
+``SPARSIM_CACHE_DIR`` moves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+__all__ = ["cache_folder", "kernel"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+KEPT_FOLDERS = 4
+
+
+def _source_hash() -> str:
+    state = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        state.update(source.name.encode() + source.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """Return the folder compiled kernels are kept in, None if caching is off or no folder can be written."""
+    if os.environ.get("SPARSIM_NUMBA_CACHE", "1") == "0":
+        return None
+    home = os.environ.get("SPARSIM_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "sparsim" / "kernels" / _source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    others = sorted((p for p in folder.parent.iterdir() if p != folder), key=lambda p: p.stat().st_mtime)
+    for stale in others[:-KEPT_FOLDERS]:
+        shutil.rmtree(stale, ignore_errors=True)
+    return folder
+
+
+_FOLDER = cache_folder()
+
+
+def kernel(function: F) -> F:
+    """Compile ``function`` in nopython mode: cached, without the GIL, never fastmath, never parallel."""
+    before = numba.config.CACHE_DIR
+    try:
+        if _FOLDER is not None:
+            numba.config.CACHE_DIR = str(_FOLDER)
+        compiled: F = numba.njit(nogil=True, cache=_FOLDER is not None)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
