@@ -1,0 +1,268 @@
+"""From named arrays to a network: which array is a weight, what its axes mean, what is left aside and why.
+
+Weights are arrays of 2 to 5 dimensions whose name ends in ``weight``, ``w`` or ``kernel`` after a dot, a slash or an
+underscore. If no name has the dot or the slash, every array of floats of 2 dimensions or more is a weight. Whatever is
+not taken is listed with its reason in ``Network.skipped``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparsim.errors import InputError, nearest
+from sparsim.io._files import check_claims, numeric
+from sparsim.io.geometry import Geometry, adjacent_geometry, parse_geometry, parse_json
+from sparsim.matrix import Csr
+from sparsim.network import Layer, Network
+
+__all__ = ["CSR_PARTS", "network_from_arrays"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+CSR_PARTS = ("crow_indices", "col_indices", "values")
+WEIGHT = re.compile(r"(?:^|[./])(?:weight|w|kernel)(?::0)?$")
+LOOSE = re.compile(r"_(?:weight|w|kernel)(?::0)?$")
+RECURRENT = re.compile(r"(?:^|[._/])weight_(?:ih|hh)(?:_l\d+)?(?:_reverse)?$")
+KERNEL = re.compile(r"(?:^|[._/])kernel(?::0)?$")
+TFLITE = re.compile(r"(?<![A-Za-z])Conv2D")
+DEPTHWISE = re.compile(r"depthwise", re.IGNORECASE)
+
+EMBEDDING = "embedding (a table look-up, not a product)"
+DEPTHWISE_REASON = "depthwise kernel in TensorFlow's order: store it as [channels, 1, kh, kw], groups in sparsim.layers"
+KERNEL_NOTE = "arrays called 'kernel' are read in TensorFlow's order [kh, kw, in, out] (or [in, out])"
+TFLITE_NOTE = "arrays called 'Conv2D' are read in TensorFlow Lite's order [out, kh, kw, in]"
+
+
+def network_from_arrays(
+    arrays: Arrays, *, source: Path, name: str | None = None, metadata: Mapping[str, str] | None = None
+) -> Network:
+    """Sort named arrays into layers and the rest.
+
+    Parameters
+    ----------
+    arrays : name to array, in the order of the file; convolutions ``[out, in / groups, kh, kw]``.
+    source : the file, for errors and for a ``layers.json`` beside it.
+    name : of the network; by default ``sparsim.name``, else the file's name.
+    metadata : strings the file says about itself. ``sparsim.layers`` is the geometry (see :mod:`sparsim.io.geometry`)
+        and, if it names all layers, their order; ``sparsim.notes`` a JSON list of sentences.
+
+    Raises
+    ------
+    InputError
+        If no array is a weight, a weight is not finite, or geometry and arrays disagree.
+    """
+    metadata = metadata or {}
+    geometry, notes = _about(arrays, metadata, source)
+    arrays, layers = _take_csr(arrays, geometry, source)
+    arrays = _apply_masks(arrays, source)
+    named = any(WEIGHT.search(key) for key in arrays)
+    skipped: dict[str, str] = {}
+    for key, array in arrays.items():
+        layer, note = _layer_name(key, arrays, geometry), ""
+        reason = None if layer in geometry else _reason_to_skip(key, array, named)
+        if reason is not None:
+            skipped[key] = reason
+            continue
+        if layer not in geometry or key == layer:
+            array, note = _orient(key, array)
+        layers[layer] = _layer(layer, array, geometry.get(layer, {}), source)
+        notes |= {note: None} if note else {}
+    _check_result(layers, skipped, geometry, source)
+    order = geometry if geometry.keys() == layers.keys() else layers
+    return Network(
+        name or metadata.get("sparsim.name") or _default_name(source),
+        tuple(layers[key] for key in order),
+        {key: value for key, value in metadata.items() if not key.startswith("sparsim.")},
+        skipped,
+        tuple(notes),
+    )
+
+
+def _default_name(source: Path) -> str:
+    stem = source.name.removesuffix(".index.json").rpartition(".")[0]
+    return source.resolve().parent.name if stem == "model" else stem
+
+
+def _about(arrays: Arrays, metadata: Mapping[str, str], source: Path) -> tuple[Geometry, dict[str, None]]:
+    """Return the geometry the file (or the one beside it) gives, and the notes as an ordered set."""
+    said = parse_json(metadata.get("sparsim.notes", "[]"), source, "sparsim.notes")
+    if not isinstance(said, list):
+        raise InputError("is no list", source=source, place="sparsim.notes", remedy='write ["a sentence"]')
+    notes = dict.fromkeys(str(note) for note in said)
+    if "sparsim.layers" in metadata:
+        return parse_geometry(metadata["sparsim.layers"], source), notes
+    geometry = adjacent_geometry(source, {key: array.shape for key, array in arrays.items()})
+    if geometry:
+        notes["stride and padding come from layers.json beside the file"] = None
+    return geometry, notes
+
+
+def _is_weight_name(key: str) -> bool:
+    return any(pattern.search(key) for pattern in (WEIGHT, LOOSE, RECURRENT))
+
+
+def _layer_name(key: str, arrays: Arrays, geometry: Geometry) -> str:
+    """Drop ``.weight`` and its like, unless the rest is taken."""
+    short = key.removesuffix(".weight")
+    if short in geometry or key in geometry:
+        return short if short in geometry else key
+    short = WEIGHT.sub("", key)
+    clash = short in arrays or any(other != key and WEIGHT.sub("", other) == short for other in arrays)
+    return key if not short or clash else short
+
+
+def _reason_to_skip(key: str, array: npt.NDArray[Any], named: bool) -> str | None:
+    if array.ndim < 2:
+        return f"{array.ndim}-D: a bias, a scale or a counter, not a product"
+    if array.ndim > 5:
+        return f"{array.ndim}-D: a weight has 2 to 5 dimensions"
+    if array.dtype.kind not in "fiub":
+        return f"type {array.dtype}: no real numbers"
+    if not array.size:
+        return "holds no elements"
+    if array.ndim == 2 and "embed" in key.lower():
+        return EMBEDDING
+    if key.endswith(("_mask", ".mask")):
+        return "a mask without a weight of its name and shape"
+    if named and not _is_weight_name(key):
+        return "its name does not end in weight, w or kernel"
+    if array.dtype.kind != "f" and not _is_weight_name(key):
+        return f"type {array.dtype} under a name that does not end in weight, w or kernel"
+    return DEPTHWISE_REASON if DEPTHWISE.search(key) and _is_foreign(key, array) else None
+
+
+def _is_foreign(key: str, array: npt.NDArray[Any]) -> bool:
+    return bool(KERNEL.search(key) or (array.ndim == 4 and "Conv2D" in key) or key.endswith("depthwise_kernel"))
+
+
+def _orient(key: str, array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
+    """Bring TensorFlow's axis orders to [out, in, kh, kw]."""
+    if KERNEL.search(key):
+        axes = (array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
+        return np.ascontiguousarray(array.transpose(axes)), KERNEL_NOTE
+    if array.ndim == 4 and TFLITE.search(key) and not WEIGHT.search(key):
+        return np.ascontiguousarray(array.transpose(0, 3, 1, 2)), TFLITE_NOTE
+    return array, ""
+
+
+def _layer(name: str, weight: npt.NDArray[Any] | Csr, entry: Mapping[str, Any], source: Path) -> Layer:
+    known = {item.name for item in fields(Layer)}
+    geometry = {key: value for key, value in entry.items() if key in known}
+    try:
+        if "scale" in entry:
+            weight = _scaled(name, weight, entry["scale"])
+        if not isinstance(weight, Csr):
+            weight = numeric(weight, f"layer '{name}'")
+            if not 2 <= weight.ndim <= 5 or not weight.size:
+                raise InputError(
+                    f"the weight of layer '{name}' has shape {weight.shape}",
+                    remedy="a weight has 2 to 5 dimensions, none of them 0",
+                )
+            if not np.isfinite(weight).all():
+                at = np.unravel_index(int(np.argmin(np.isfinite(weight))), weight.shape)
+                raise InputError(
+                    f"the weight at [{', '.join(str(int(i)) for i in at)}] is {weight[at]}",
+                    place=f"layer '{name}'",
+                    remedy="replace NaN and infinity first",
+                )
+        return Layer(name, weight, **geometry)
+    except InputError as error:
+        raise error.at(source) from None
+
+
+def _scaled(name: str, weight: npt.NDArray[Any] | Csr, scale: float) -> npt.NDArray[Any]:
+    if isinstance(weight, Csr) or weight.dtype.kind not in "iu":
+        kind = "compressed rows" if isinstance(weight, Csr) else f"type {weight.dtype}"
+        raise InputError(
+            f"layer '{name}' has a scale, but its weight is of {kind}",
+            place="sparsim.layers",
+            remedy="a scale belongs to a dense weight stored in integers",
+        )
+    with np.errstate(over="ignore"):
+        return (weight * np.float64(scale)).astype(np.float32)
+
+
+def _take_csr(arrays: Arrays, geometry: Geometry, source: Path) -> tuple[Arrays, dict[str, Layer]]:
+    """Build the layers stored as compressed rows (``<layer>.weight.crow_indices`` …), return the other arrays."""
+    rest = dict(arrays)
+    layers: dict[str, Layer] = {}
+    for name, entry in geometry.items():
+        if "csr" not in entry:
+            continue
+        indptr, indices, values = (rest.pop(f"{name}.weight.{part}", None) for part in CSR_PARTS)
+        if indptr is None or indices is None or len(entry["csr"]) != 2:
+            raise InputError(
+                "lacks its offsets, indices or shape", source=source, place=f"layer '{name}'", remedy="save again"
+            )
+        try:
+            for part in (indptr, indices):
+                if part.dtype.kind not in "iu" or part.ndim != 1:
+                    raise InputError(f"offsets or indices of type {part.dtype}, {part.ndim}-D", remedy="save again")
+            check_claims(entry["csr"][0], entry["csr"][1], 64 * (indptr.nbytes + indices.nbytes))
+            matrix = Csr.build(entry["csr"], indptr, indices, None if values is None else numeric(values, "values"))
+        except InputError as error:
+            raise error.at(source, f"layer '{name}'") from None
+        layers[name] = _layer(name, matrix, entry, source)
+    return rest, layers
+
+
+def _apply_masks(arrays: Arrays, source: Path) -> Arrays:
+    """Multiply weights with the masks that ``torch.nn.utils.prune`` and others keep beside them."""
+    masks: dict[str, str] = {}
+    for key in arrays:
+        if not key.endswith(("_mask", ".mask")):
+            continue
+        base = key[:-5]
+        for partner in (f"{base}_orig", base, f"{base}.weight", f"{base}_w"):
+            if partner in arrays:
+                if arrays[partner].shape == arrays[key].shape:
+                    masks[partner] = key
+                    break
+                if partner.endswith("_orig"):
+                    raise InputError(
+                        f"mask of shape {arrays[key].shape} for weights of shape {arrays[partner].shape}",
+                        source=source,
+                        place=f"'{key}'",
+                        remedy="save the network again",
+                    )
+    used = set(masks.values())
+    result: dict[str, npt.NDArray[Any]] = {}
+    for key, array in arrays.items():
+        if key in used:
+            continue
+        target = key.removesuffix("_orig")
+        if key in masks:
+            array = numeric(array, f"'{key}'") * numeric(arrays[masks[key]], f"mask '{masks[key]}'").astype(array.dtype)
+        elif key != target and _is_weight_name(target) and f"{target}_u" not in arrays:  # spectral norm has a _u
+            raise InputError(
+                f"has no '{target}_mask' beside it",
+                source=source,
+                place=f"'{key}'",
+                remedy="save both, or call torch.nn.utils.prune.remove first",
+            )
+        result[target if key in masks or _is_weight_name(target) else key] = array
+    return result
+
+
+def _check_result(layers: Mapping[str, Layer], skipped: Mapping[str, str], geometry: Geometry, source: Path) -> None:
+    for name in geometry:
+        if name not in layers:
+            raise InputError(
+                f"names '{name}', which is no array of this file{nearest(name, layers)}",
+                source=source,
+                place="sparsim.layers",
+            )
+    if not layers:
+        first = next(iter(skipped.items()), None)
+        shown = f"{len(skipped)} arrays, '{first[0]}' ({first[1]}) first" if first else "it is empty"
+        raise InputError(
+            f"holds no weights: {shown}",
+            source=source,
+            remedy="a weight is called 'fc.weight', say, and has 2 to 5 dimensions",
+        )
