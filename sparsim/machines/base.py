@@ -1,0 +1,237 @@
+"""Machine and preset: how a TOML file of sourced constants becomes something that can be asked for a cost.
+
+A preset holds constants ``{value, unit, source, status, note}``; the class it names declares their types and ranges
+as a pydantic model. ``--set`` replaces values by dotted field and passes the same checks. A mode (``a100-2:4``) is a
+set of replacements that lives in the preset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sparsim.errors import ConfigError, nearest
+from sparsim.machines.activity import Activity
+from sparsim.workload import DataType, Workload
+
+__all__ = ["Constant", "DramConfig", "Machine", "MachineConfig", "Preset", "flatten", "load_preset", "preset_names"]
+
+Status = Literal["published", "measured", "derived", "recalled", "assumed"]
+
+
+class Constant(BaseModel):
+    """One number of a preset and what it rests on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float | int | str | bool
+    unit: str
+    source: str
+    status: Status
+    note: str = ""
+
+
+class Section(BaseModel):
+    """Base of every configuration record: immutable, unknown keys and silent conversions refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DramConfig(Section):
+    """External memory."""
+
+    technology: str = Field(description="row of the energy table's DRAM section")
+    channels: int = Field(ge=1, le=1024, description="independent channels")
+    gb_s_per_channel: float = Field(ge=1e-3, le=1e6, description="peak bandwidth of one channel [GB/s]")
+    burst_bytes: int = Field(ge=1, le=4096, description="smallest transfer [bytes]")
+    latency_ns: float = Field(ge=0, le=1e6, description="from request to first data [ns]")
+    interleave_bytes: int = Field(ge=1, le=2**30, description="consecutive bytes that share a channel [bytes]")
+
+    @property
+    def gb_s(self) -> float:
+        """Peak bandwidth of all channels, GB/s."""
+        return self.channels * self.gb_s_per_channel
+
+
+class MachineConfig(Section):
+    """What every machine has."""
+
+    clock_ghz: float = Field(ge=1e-3, le=100, description="clock [GHz]")
+    technology_nm: int = Field(gt=0, description="process node [nm]")
+    im2col: Literal["on_chip", "in_memory"] = Field(description="where convolution activations are unrolled")
+    device_power_w: float | None = Field(default=None, gt=0, description="board or chip power from the data sheet [W]")
+    dram: DramConfig
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """Peak bytes of DRAM in one clock."""
+        return self.dram.gb_s / self.clock_ghz
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A parsed preset file."""
+
+    name: str
+    kind: str
+    title: str
+    citation: str
+    baseline: str
+    models: str
+    not_modelled: str
+    constants: Mapping[str, Constant]
+    modes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def assumed(self) -> list[str]:
+        """Fields whose value is a guess, with the reason."""
+        return [f"{key}: {c.note}" for key, c in self.constants.items() if c.status == "assumed"]
+
+
+@cache
+def preset_names() -> tuple[str, ...]:
+    """Return the names of the shipped presets, modes included."""
+    names: list[str] = []
+    for entry in resources.files("sparsim.machines").joinpath("presets").iterdir():
+        if entry.name.endswith(".toml"):
+            leaf = entry.name.removesuffix(".toml")
+            names += [leaf, *(f"{leaf}-{mode}" for mode in tomllib.loads(entry.read_text("utf-8")).get("modes", {}))]
+    return tuple(sorted(names))
+
+
+@cache
+def load_preset(leaf: str) -> Preset:
+    """Read the preset called ``leaf`` (a name without mode)."""
+    text = resources.files("sparsim.machines").joinpath("presets", f"{leaf}.toml").read_text("utf-8")
+    data = tomllib.loads(text)
+    head = {key: data.pop(key) for key in ("class", "title", "citation", "baseline", "models", "not_modelled")}
+    modes = data.pop("modes", {})
+    constants: dict[str, Constant] = {}
+    _collect(data, "", constants)
+    return Preset(name=leaf, kind=head.pop("class"), constants=constants, modes=modes, **head)
+
+
+def _collect(table: Mapping[str, Any], prefix: str, into: dict[str, Constant]) -> None:
+    for key, entry in table.items():
+        if "value" in entry:
+            into[prefix + key] = Constant(**entry)
+        else:
+            _collect(entry, f"{prefix}{key}.", into)
+
+
+class Machine(ABC):
+    """Anything that can be asked what a product costs.
+
+    Parameters
+    ----------
+    name : preset leaf, with the mode after a hyphen.
+    preset : the constants and their sources.
+    config : the checked values, after ``--set``.
+    baseline : name of the dense machine that speed-ups are measured against.
+    """
+
+    config_class: ClassVar[type[MachineConfig]]
+
+    def __init__(self, name: str, preset: Preset, config: MachineConfig, baseline: str) -> None:
+        self.name, self.preset, self.config, self.baseline = name, preset, config, baseline
+
+    @abstractmethod
+    def run(self, workload: Workload) -> Activity:
+        """Return what the machine does for ``workload``."""
+
+    @abstractmethod
+    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+        """Return the multiplies that one cycle can do at most, for the compute roof (effectual ones, if it skips)."""
+
+    def layouts(self, workload: Workload) -> Sequence[Mapping[str, Any]]:
+        """Return the ways to lay ``workload`` on the machine that are worth trying, as dotted fields."""
+        return [{}]
+
+    def with_fields(self, values: Mapping[str, Any]) -> Machine:
+        """Return the same machine with dotted fields replaced."""
+        if not values:
+            return self
+        flat = flatten(self.config.model_dump()) | dict(values)
+        return type(self)(self.name, self.preset, self.config_class.model_validate(_nest(flat)), self.baseline)
+
+    def fields(self) -> list[str]:
+        """Return the dotted names of all fields."""
+        return _fields(self.config_class)
+
+    @classmethod
+    def from_preset(cls, name: str, preset: Preset, mode: str, overrides: Mapping[str, Any]) -> Machine:
+        """Build the machine: preset, then mode, then overrides, then the checks of the configuration class."""
+        values: dict[str, Any] = {key: constant.value for key, constant in preset.constants.items()}
+        baseline = preset.baseline
+        if mode:
+            change = dict(preset.modes[mode])
+            baseline = change.pop("baseline", baseline)
+            change.pop("note", None)
+            values |= change
+        known = _fields(cls.config_class)
+        for key, value in overrides.items():
+            if key not in known:
+                raise ConfigError(f"machine '{name}' has no field '{key}'{nearest(key, known)}", key="--set")
+            values[key] = value
+        try:
+            config = cls.config_class.model_validate(_nest(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = next(
+                (key for key in values if key.split(".") == [*map(str, first["loc"])][: key.count(".") + 1]), ""
+            )
+            got = f", got {first['input']!r}" if place in values or first["type"] != "missing" else ""
+            raise ConfigError(f"{first['msg']}{got}", key=f"{name}.{place}" if place else name) from None
+        return cls(name, preset, config, baseline or name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}: {self.preset.title})"
+
+    @property
+    def assumed(self) -> list[str]:
+        """Constants in force that are guesses."""
+        return self.preset.assumed
+
+    @property
+    def config_sha256(self) -> str:
+        """Hash of machine class and configuration."""
+        text = json.dumps({"kind": self.preset.kind, "config": self.config.model_dump(mode="json")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, leaf = key.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
+    return tree
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for key, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            names += _fields(info.annotation, f"{prefix}{key}.")
+        else:
+            names.append(prefix + key)
+    return names

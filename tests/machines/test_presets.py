@@ -1,0 +1,88 @@
+"""Every shipped preset loads, its sources resolve, its guesses are explained; a slip of the hand gets one line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from importlib import resources
+
+import pytest
+
+from sparsim.errors import ConfigError
+from sparsim.machines import machine, preset_names
+from sparsim.machines.base import load_preset
+
+LEAVES = sorted({name.partition("-")[0] for name in preset_names()})
+HERE = resources.files("sparsim")
+
+
+def keys() -> set[str]:
+    text = HERE.joinpath("energy", "references.bib").read_text("utf-8")
+    found = re.findall(r"^@\w+\{(\w+),", text, re.MULTILINE)
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_loads(name):
+    built = machine(name)
+    assert built.name == name
+    assert machine(built.baseline).baseline == built.baseline
+    assert built.preset.title
+    assert built.preset.citation
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_sources_resolve(leaf):
+    known = keys()
+    for field, constant in load_preset(leaf).constants.items():
+        assert constant.unit, field
+        if constant.source == "none":
+            assert constant.status == "assumed", f"{leaf}.{field} has no source"
+            continue
+        key, comma, place = constant.source.partition(",")
+        assert key in known, f"{leaf}.{field}: {key}"
+        assert comma, field
+        assert place.strip(), field
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_guesses_have_reasons(leaf):
+    preset = load_preset(leaf)
+    for field, constant in preset.constants.items():
+        if constant.status == "assumed":
+            assert constant.note, f"{leaf}.{field}"
+    assert len(preset.assumed) == sum(c.status == "assumed" for c in preset.constants.values())
+
+
+def test_published_points_name_known_machines_and_sources():
+    text = HERE.joinpath("fidelity", "tensor_core", "published.csv").read_text("utf-8")
+    known = keys()
+    for row in csv.DictReader(text.splitlines()):
+        assert row["machine"] in preset_names()
+        assert row["source"].partition(",")[0] in known
+        assert row["role"] in ("calibrate", "check", "excluded")
+        assert row["role"] != "excluded" or row["note"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("dense", {"multiplier": 4}, "multipliers"),
+        ("dense", {"multipliers": 0}, "greater than or equal to 1"),
+        ("dense", {"skip": "zeros"}, "empty_rows_cols"),
+        ("dense", {"on_chip.bytes": -1}, "on_chip.bytes"),
+        ("systolic", {"array.dataflow": "is"}, "array.dataflow"),
+        ("systolic", {"array.row": 8}, "array.rows"),
+        ("a100", {"dense.tiles": "256by128"}, "256x128"),
+        ("a100", {"dense.sm_efficiency": 1.5}, "dense.sm_efficiency"),
+        ("a100", {"clock_ghz": "fast"}, "clock_ghz"),
+        ("a100-4:2", {}, "a100-2:4"),
+        ("danse", {}, "dense"),
+    ],
+)
+def test_slips_get_one_line(name, overrides, words):
+    with pytest.raises(ConfigError) as caught:
+        machine(name, overrides)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
