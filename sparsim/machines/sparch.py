@@ -1,0 +1,223 @@
+"""SpArch (Zhang, Wang, Han, Dally: HPCA 2020, arXiv 2002.08947).
+
+Five mechanisms: A's columns are condensed, products are merged while they are made, the merge order is a Huffman
+tree, rows of B are prefetched by next use, and the merge tree gets by with one merger a layer. The run has three
+parts: the merge rounds give exact sizes and cut the work into steps; the prefetcher replays the rows of B that the
+rounds ask for; the timing core joins both with buffers and memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sparsim.errors import WorkloadError
+from sparsim.kernels.records import MergeTree, Operands
+from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
+from sparsim.machines.base import Machine, MachineConfig
+from sparsim.machines.sparch_config import SpArchConfig
+from sparsim.machines.sparch_rounds import merge_rounds
+from sparsim.machines.sparch_timing import MEMORY_STAGES, STAGES, Tally, quantum, time_rounds
+from sparsim.matrix import Csr
+from sparsim.workload import DataType, Operand, Workload
+
+__all__ = ["SpArch"]
+
+TIE = 0.02
+
+
+class SpArch(Machine):
+    """SpArch, with every parameter of the paper as a field."""
+
+    config_class: ClassVar[type[MachineConfig]] = SpArchConfig
+    config: SpArchConfig
+
+    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+        """Return the number of multipliers."""
+        return float(self.config.multipliers.groups * self.config.multipliers.group_width)
+
+    def element_bytes(self, dtype: DataType) -> tuple[int, int]:
+        """Return bytes of an element of A, B or C (value, index) and of a partial result (sum, row, column).
+
+        A sum of fp16, bf16 or int8 products is kept in 4 bytes, as dense machines keep it.
+        """
+        value, index = self.config.element.value_bytes, self.config.element.index_bytes
+        width = dtype.bytes if value == "dtype" else value
+        return width + index, max(width, 4) + 2 * index
+
+    def layouts(self, workload: Workload) -> Sequence[Mapping[str, Any]]:
+        """Return the product as given, in panels one prefetch line wide if B is much wider, and transposed if narrow.
+
+        A panel keeps many rows of B in the buffer at once; on ResNet-50's layers it comes within 1 % of the best width
+        in time and takes the least energy. Transposed, a narrow B becomes A, and the weights' long rows fill the
+        multiplier groups.
+        """
+        line = self.config.prefetch.line_elements
+        panel = line if workload.n > 4 * line else 0
+        found: list[dict[str, Any]] = [{"mapping.orientation": "wx", "mapping.panel_columns": panel}]
+        if workload.groups == 1:
+            found.append({"mapping.orientation": "xtwt", "mapping.panel_columns": panel})
+        return found if workload.n <= line else found[:1]
+
+    def run(self, workload: Workload) -> Activity:
+        """Return what SpArch does for ``workload``; groups run as one product with a block-diagonal A."""
+        tally = Tally()
+        transposed = self.config.mapping.orientation == "xtwt"
+        panels = 0
+        for a, b, times in self._products(workload, transposed):
+            tally.add(self._one(a, b, workload.dtype), times)
+            panels += times
+        return self._activity(workload, tally, transposed, panels)
+
+    def _products(self, workload: Workload, transposed: bool) -> list[tuple[Csr, Operand, int]]:
+        width = self.config.mapping.panel_columns or max(workload.n, 1)
+        if transposed and workload.groups > 1:
+            raise WorkloadError("mapping.orientation = xtwt does not run grouped products; use wx")
+        spans: list[tuple[int, int, int]] = []
+        if workload.b.is_dense:
+            whole, rest = divmod(workload.n, width)
+            spans = [(0, width, whole)] * (whole > 0) + [(0, rest, 1)] * (rest > 0 or workload.n == 0)
+        else:
+            spans = [(c, min(c + width, workload.n), 1) for c in range(0, max(workload.n, 1), width)]
+        left = workload.grouped_a
+        weights = Operand.of(left.csr.transpose()) if transposed else left
+        products = []
+        for start, stop, times in spans:
+            if workload.b.is_dense:
+                part = Operand.dense(workload.b.rows, stop - start)
+            elif stop - start == workload.n:
+                part = workload.b
+            else:
+                part = Operand.of(workload.b.csr.columns_slice(start, stop))
+            if transposed:
+                flipped = Operand.dense(part.cols, part.rows) if part.is_dense else Operand.of(part.csr.transpose())
+                products.append((flipped.csr, weights, times))
+            else:
+                products.append((left.csr, part, times))
+        return products
+
+    def _one(self, a: Csr, b: Operand, dtype: DataType) -> Tally:
+        element, partial = self.element_bytes(dtype)
+        dense = b.is_dense
+        b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
+        b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
+        c = self.config
+        tree = MergeTree(c.merge.layers, quantum(c), c.multipliers.group_width, element, c.dram.burst_bytes)
+        rounds = merge_rounds(a, Operands(a.indices, b_indptr, b_indices, b.cols, dense), c, tree)
+        return time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
+
+    def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
+        c, counts = self.config, tally.counts
+        element, partial = self.element_bytes(workload.dtype)
+        swap = {"a": "b", "b": "a"} if transposed else {}
+        streams = {stream: counts[f"bus_{swap.get(stream, stream)}"] for stream in STREAMS}
+        payload = {stream: counts[f"payload_{swap.get(stream, stream)}"] for stream in STREAMS}
+        entering = int(tally.layer_elements.sum())
+        width = c.multipliers.group_width * element
+        used_b = counts["products"] * element + counts["a_elements"] * c.prefetch.pointer_bytes
+        stages = {
+            name: _stage(tally.cycles, busy, blocked)
+            for name, busy, blocked in zip(STAGES, tally.busy, tally.blocked, strict=True)
+        }
+        dram_busy = float(tally.busy[MEMORY_STAGES].sum())
+        stages["dram"] = _stage(tally.cycles, dram_busy, 0.0)
+        limited_by, reason = _bottleneck(tally, dram_busy, streams, "a" if transposed else "b")
+        return Activity(
+            cycles=tally.cycles,
+            stages=stages,
+            multiplies=counts["products"],
+            nnz_c=counts["nnz_c"],
+            operations={
+                "multiply": counts["products"],
+                "add": counts["additions"],
+                "compare": entering * _comparators(c.merge.width) // c.merge.width,
+            },
+            buffers={
+                "look_ahead_fifo": Buffer(
+                    c.look_ahead_fifo.elements * element, element, counts["a_elements"], counts["a_elements"]
+                ),
+                "prefetch_buffer": Buffer(
+                    max(c.prefetch.lines, 1) * c.prefetch.line_elements * element,
+                    width,
+                    counts["slots"],
+                    -(-counts["payload_b"] // width),
+                ),
+                "merge_fifos": Buffer(c.merge.fifo_elements * partial, partial, entering, entering),
+                "writer_fifo": Buffer(
+                    c.writer.fifo_elements * partial,
+                    partial,
+                    counts["partial_elements_written"] + counts["nnz_c"],
+                    counts["partial_elements_written"] + counts["nnz_c"],
+                ),
+            },
+            dram_bytes=streams,
+            payload_bytes=payload,
+            element_bytes=(element, element, element),
+            compulsory_b=workload.referenced_b,
+            limited_by=limited_by,
+            reason=reason,
+            details={
+                "condensed_columns": tally.leaves,
+                "merge_rounds": counts["rounds"],
+                "first_round_ways": tally.first_round_ways,
+                "partial_elements_written": counts["partial_elements_written"],
+                "partial_elements_read": counts["partial_elements_read"],
+                "layer_elements": [int(value) for value in tally.layer_elements],
+                "b_bytes_fetched": counts["payload_b"],
+                "prefetch_hit_rate": 1.0 - counts["payload_b"] / used_b if used_b else 0.0,
+                "line_hits": counts["line_hits"],
+                "line_misses": counts["line_misses"],
+                "pipeline_steps": counts["steps"],
+                "skips": "every zero",
+                "orientation": c.mapping.orientation,
+                "panels": panels,
+            },
+        )
+
+
+def _comparators(width: int) -> int:
+    """Return the comparators of a hierarchical merger: a top array over chunks, and the low arrays they meet in.
+
+    128 for 16 x 16 as 4 x 4 over 4 x 4 (7 chunk pairs lie on the boundary), where a flat array has 256.
+    """
+    top = math.isqrt(width - 1) + 1
+    low = -(-width // top)
+    return top * top + (2 * top - 1) * low * low
+
+
+def _stage(cycles: int, busy: float, blocked: float) -> Stage:
+    held = min(blocked, cycles - busy)
+    return Stage(busy=busy, starved=cycles - busy - held, blocked=held)
+
+
+def _bottleneck(tally: Tally, dram_busy: float, streams: Mapping[str, int], prefetched: str) -> tuple[str, str]:
+    """Name what bounds the run, with the share of time it is busy; ``prefetched`` names the operand in the buffer."""
+    total = max(tally.cycles, 1)
+    busy = {name: float(tally.busy[STAGES.index(name)]) for name in ("multiply", "merge", "look_ahead")}
+    busy["dram"] = dram_busy
+    moved = sum(streams.values())
+    missed = streams[prefetched] / moved if moved else 0.0
+    name = next(key for key in busy if busy[key] >= (1 - TIE) * max(busy.values()))
+    share = busy[name] / total
+    if share < 0.5 and tally.busiest_channel / total >= 0.5:
+        channel = tally.busiest_channel / total
+        return "load_imbalance", f"one DRAM channel is busy {channel:.0%} of the time, the mean {dram_busy / total:.0%}"
+    if share < 0.5:
+        return "latency", f"too little work to fill the pipeline: {name}, the busiest stage, works {share:.0%} of it"
+    if name == "dram" and missed >= 0.5:
+        rows = f"{missed:.0%} of its bytes are parts of {prefetched.upper()} that missed the prefetch buffer"
+        return "prefetch", f"DRAM is busy {share:.0%} of the time, {rows}"
+    if name == "dram":
+        largest = max(streams, key=lambda stream: streams[stream])
+        portion = f"{largest} ({streams[largest] / moved:.0%} of {moved / 1e6:.3g} MB)"
+        return "dram", f"DRAM is busy {share:.0%} of the time; its largest stream is {portion}"
+    if name == "look_ahead":
+        return "look_ahead", f"elements of A enter the look-ahead FIFO {share:.0%} of the time, one after the other"
+    if name == "merge":
+        return "merge", f"the merge tree's leaf layer is busy {share:.0%} of the time"
+    packing = tally.counts["products"] / max(tally.counts["slots"], 1)
+    filled = f"{packing:.1f} products in a group's slot"
+    return "multiply", f"the multipliers are busy {share:.0%} of the time, with {filled}"
