@@ -1,0 +1,103 @@
+"""A comparison in words and in a small table: what pays, what does not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["TOTAL", "is_total", "summary_rows", "verdict"]
+
+TOTAL = "total"
+PAYS = 1.05
+ALIKE = 0.95
+SAME_BUDGET = 0.012
+
+Row = Mapping[str, Any]
+
+
+def is_total(row: Row) -> bool:
+    """Tell a network's sum from a layer that happens to be called "total"."""
+    return "workload.layer" not in row
+
+
+def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
+    """Return headings, and for each network and batch a title and one row of cells per variant."""
+    names = list(dict.fromkeys(row["machine.name"] for row in totals))
+    measured = any(row["accuracy"] is not None for row in totals)
+    heads = ["pattern", "zeros", *(["accuracy"] if measured else []), *names]
+    groups: list[tuple[str, list[list[str]]]] = []
+    for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in totals):
+        chosen = [row for row in totals if (row["network"], row["batch"]) == (network, batch)]
+        rows = []
+        for label, asked in dict.fromkeys((row["granularity"], row["sparsity"]) for row in chosen):
+            mine = {
+                row["machine.name"]: row for row in chosen if (row["granularity"], row["sparsity"]) == (label, asked)
+            }
+            first = next(iter(mine.values()))
+            accuracy = "" if first["accuracy"] is None else f"{first['accuracy']:.2%}"
+            speed = [f"{mine[name]['speedup']:.2f}x" for name in names]
+            rows.append([label, f"{first['actual_sparsity']:.1%}", *([accuracy] if measured else []), *speed])
+        groups.append((f"{network}, batch {batch}: speed-up against dense weights on the machine's dense twin", rows))
+    return heads, groups
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """Say for every machine and batch what pays, what does not, and why."""
+    totals = [row for row in rows if is_total(row) and row["granularity"] != "dense"]
+    sentences = []
+    for network, name, batch in dict.fromkeys((r["network"], r["machine.name"], r["batch"]) for r in totals):
+        mine = [r for r in totals if (r["network"], r["machine.name"], r["batch"]) == (network, name, batch)]
+        pays = sorted((row for row in mine if row["speedup"] >= PAYS), key=lambda row: -float(row["speedup"]))
+        head = f"{name}, {network}, batch {batch}: "
+        if not pays:
+            best = max(mine, key=lambda row: row["speedup"])
+            skips = f"the machine skips {best['details.skips']}"
+            sentences.append(
+                f"{head}nothing pays, at best {_pattern(best)} {best['speedup']:.2f}x: {skips}. {_why(best)}"
+            )
+            continue
+        budgets: dict[float, list[Row]] = {}
+        for row in pays:
+            near = round(row["sparsity"] * 20) / 20
+            budgets.setdefault(near if abs(near - row["sparsity"]) < SAME_BUDGET else row["sparsity"], []).append(row)
+        gains = "; ".join(
+            f"with {group[0]['actual_sparsity']:.0%} zeros {_gains(group)}" for _, group in sorted(budgets.items())
+        )
+        losers = [p for p in dict.fromkeys(map(_pattern, mine)) if p not in set(map(_pattern, pays))]
+        never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
+        sentences.append(f"{head}{gains}.{never} {_why(pays[0])}")
+    return sentences + _accuracies(totals)
+
+
+def _gains(group: Sequence[Row]) -> str:
+    """Name the speed-ups of one budget, patterns that come to the same in one go."""
+    same: list[list[Row]] = []
+    for row in group:
+        if same and row["speedup"] > ALIKE * same[-1][0]["speedup"]:
+            same[-1].append(row)
+        else:
+            same.append([row])
+    return ", ".join(f"{' and '.join(map(_pattern, rows))} {rows[0]['speedup']:.2g}x" for rows in same)
+
+
+def _accuracies(totals: Sequence[Row]) -> list[str]:
+    """Say for each network how accurate the sparsest variant of every pattern still is."""
+    sentences = []
+    for network in dict.fromkeys(row["network"] for row in totals):
+        sparsest: dict[str, Row] = {}
+        for row in totals:
+            known = row["network"] == network and row["accuracy"] is not None
+            if known and row["sparsity"] >= sparsest.get(_pattern(row), row)["sparsity"]:
+                sparsest[_pattern(row)] = row
+        if sparsest:
+            named = [f"{name} {r['accuracy']:.1%} at {r['actual_sparsity']:.0%} zeros" for name, r in sparsest.items()]
+            sentences.append(f"accuracy of {network}, measured after fine-tuning: {', '.join(named)}.")
+    return sentences
+
+
+def _why(row: Row) -> str:
+    return f"With {_pattern(row)}, layer {row['slowest_layer']} takes longest: {row['details.reason']}."
+
+
+def _pattern(row: Row) -> str:
+    return "its own zeros" if row["granularity"] == "as stored" else str(row["granularity"])
