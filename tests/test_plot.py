@@ -1,0 +1,202 @@
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sparsim.compare import compare
+from sparsim.errors import ConfigError
+from sparsim.network import Layer, Network
+from sparsim.plot import (
+    engineering,
+    overview,
+    plot_accuracy,
+    plot_energy,
+    plot_speedup,
+    plot_traffic,
+    total_rows,
+    variant_label,
+)
+
+MACHINES = ["sparch", "dense", "a100", "a100-2:4"]
+VARIANTS = 1 + 2 + 1 + 2 + 2
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    rng = np.random.default_rng(0)
+    conv = Layer("conv", rng.normal(size=(8, 4, 3, 3)), padding=(1, 1), input_size=(6, 6))
+    network = Network("$tiny$ \\frac", (Layer("fc1", rng.normal(size=(32, 64))), conv))
+    return compare(
+        network,
+        batch=[1, 4],
+        granularity=["unstructured", "2:4", "block:4x4", "out_channel"],
+        sparsity=[0.5, 0.75],
+        on=MACHINES,
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(comparison):
+    """The same as a frame, with accuracies as if somebody had measured all but 2:4."""
+    frame = comparison.to_frame()
+    frame["accuracy"] = np.where(frame["granularity"] == "2:4", np.nan, 0.99 - 0.1 * frame["sparsity"])
+    return frame
+
+
+@pytest.fixture
+def ax():
+    return Figure(figsize=(9, 4), layout="constrained").add_subplot()
+
+
+def shown(ax):
+    ax.figure.draw_without_rendering()
+    return [text.get_text() for text in (*ax.get_xticklabels(), *ax.get_legend().get_texts())]
+
+
+def test_speedup_has_one_bar_for_each_variant_and_machine(comparison, ax):
+    assert plot_speedup(comparison, 4, ax) is ax
+    assert len(ax.patches) == VARIANTS * len(MACHINES)
+    heights = sorted(patch.get_y() + patch.get_height() for patch in ax.patches)
+    assert heights == pytest.approx(sorted(row["speedup"] for row in total_rows(comparison, 4)))
+    assert all(patch.get_y() == 1 for patch in ax.patches)
+    assert "speed-up" in ax.get_ylabel()
+    assert "×" in ax.get_ylabel()
+    texts = shown(ax)
+    assert {"dense", "2:4", "unstr.\n50 %", "4x4\n75 %", "out ch.\n50 %"} <= set(texts)
+    assert {"sparch vs dense", "a100 vs itself", "a100-2:4 vs a100"} <= set(texts)
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1, "linear"), (100, "log")])
+def test_speedup_axis_is_logarithmic_only_for_a_wide_range(comparison, ax, factor, scale):
+    frame = comparison.to_frame()
+    frame.loc[frame["granularity"] == "2:4", "speedup"] *= factor
+    assert plot_speedup(frame, 1, ax).get_yscale() == scale
+    assert plot_speedup(frame, 1, ax).get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("plot", "prefix", "key", "factor"),
+    [(plot_energy, "energy_pj", "energy", 1e-12), (plot_traffic, "dram_bytes", "DRAM", 1)],
+)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_stacks_add_up_to_the_totals(comparison, ax, plot, prefix, key, factor, machine):
+    plot(comparison, machine, 4, ax)
+    totals = [factor * row[f"{prefix}.total"] for row in total_rows(comparison, 4, machine)]
+    tops = np.zeros(VARIANTS)
+    for patch in ax.patches:
+        tops[round(patch.get_x() + patch.get_width() / 2)] += patch.get_height()
+    assert len(ax.patches) % VARIANTS == 0
+    assert tops / tops.max() == pytest.approx(np.array(totals) / max(totals))
+    label = ax.get_ylabel()
+    assert label.startswith(key)
+    assert label.endswith(("J", "B"))
+    assert any(text.startswith("dense twin on") for text in shown(ax))
+
+
+@pytest.mark.parametrize(("against", "unit"), [("energy", "J"), ("time", "s"), ("speedup", "×")])
+def test_accuracy_shows_measured_variants_only(measured, ax, against, unit):
+    plot_accuracy(measured, "sparch", 1, ax, against=against)
+    lines = [line for line in ax.lines if line.get_marker() != "None"]
+    assert [line.get_label() for line in lines] == ["dense", "unstructured", "block:4x4", "out_channel"]
+    assert sum(len(line.get_xdata()) for line in lines) == VARIANTS - 1
+    assert ax.get_ylabel() == "accuracy, %"
+    assert ax.get_xlabel().endswith(unit)
+    assert "dense" in [text.get_text() for text in ax.texts]
+
+
+def test_labels_of_points_do_not_overlap(measured, ax):
+    plot_accuracy(measured, "a100", 1, ax)
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_accuracy_that_nobody_measured_is_an_error(comparison):
+    with pytest.raises(ConfigError, match="no accuracy was measured"):
+        plot_accuracy(comparison, "sparch")
+
+
+def test_frames_and_comparisons_give_the_same_bars(comparison, ax):
+    other = Figure().add_subplot()
+    plot_energy(comparison, "sparch", ax=ax)
+    plot_energy(comparison.to_frame(), "sparch", ax=other)
+    assert [patch.get_height() for patch in ax.patches] == [patch.get_height() for patch in other.patches]
+
+
+def test_batch_defaults_to_the_largest(comparison):
+    assert {row["batch"] for row in total_rows(comparison)} == {4}
+    assert "batch 4" in plot_speedup(comparison, ax=Figure().add_subplot()).get_title(loc="left")
+
+
+def test_what_is_not_there_is_named(comparison, measured):
+    with pytest.raises(ConfigError, match="did you mean 'sparch'"):
+        plot_energy(comparison, "sparc")
+    with pytest.raises(ConfigError, match="allowed: 1, 4"):
+        plot_speedup(comparison, 7)
+    with pytest.raises(ConfigError, match="allowed: energy, time, speedup"):
+        plot_accuracy(measured, "sparch", against="joy")
+    two = comparison.to_frame()
+    two.loc[two.index[-1], "network"] = "other"
+    with pytest.raises(ConfigError, match="one network"):
+        plot_speedup(two)
+
+
+def test_without_axes_a_figure_is_made_and_no_style_changed(comparison):
+    from matplotlib import pyplot
+
+    with pyplot.rc_context({"backend": "agg"}):
+        before = dict(mpl.rcParams)
+        axes = plot_traffic(comparison, "dense")
+        assert isinstance(axes, Axes)
+        assert dict(mpl.rcParams) == before
+        pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_overview_draws_every_panel(comparison, batches, tmp_path):
+    rows = [row if row["granularity"] == "2:4" else {**row, "accuracy": 0.9} for row in comparison.rows]
+    rows = [row for row in rows if batches == 2 or row["batch"] == 1]
+    accurate = type(comparison)(rows, comparison.verdict, comparison.coverage)
+    figure = overview([accurate])
+    assert len(figure.axes) == batches + 1 + 2
+    assert all(ax.get_ylabel() and ax.get_title(loc="left") for ax in figure.axes)
+    figure.savefig(tmp_path / "overview.png", dpi=40)
+    assert len(overview([comparison]).axes) == 3
+
+
+def test_overview_of_nothing_is_an_error():
+    with pytest.raises(ConfigError, match="at least one"):
+        overview([])
+
+
+@pytest.mark.parametrize(
+    ("variant", "label"),
+    [
+        (("unstructured", 0.9), "unstr. 90 %"),
+        (("2:4", 0.5), "2:4"),
+        (("block:4x4", 0.875), "4x4 87.5 %"),
+        (("vector:4", 0.5), "vector 4 50 %"),
+        (("in_channel", 0.5), "in ch. 50 %"),
+        (("dense", 0.0), "dense"),
+        (("as stored", 0.3), "as stored"),
+    ],
+)
+def test_variants_have_short_labels(variant, label):
+    assert variant_label(*variant) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "divisor", "prefix"),
+    [(0, 1, ""), (1000, 1e3, "k"), (2.5e-7, 1e-9, "n"), (3e-6, 1e-6, "µ"), (1e30, 1e15, "P")],
+)
+def test_engineering_prefixes(value, divisor, prefix):
+    assert engineering(value) == (pytest.approx(divisor), prefix)
+
+
+def test_importing_the_module_does_not_import_matplotlib():
+    code = "import sys, sparsim.plot; sys.exit(any(name.split('.')[0] == 'matplotlib' for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
