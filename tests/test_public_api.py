@@ -1,0 +1,55 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sparsim
+from sparsim.machines import preset_names
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(sparsim.__file__).parent
+
+
+def test_all_is_sorted_and_true():
+    assert sparsim.__all__ == sorted(sparsim.__all__)
+    for name in sparsim.__all__:
+        assert getattr(sparsim, name) is not None
+
+
+def test_a_verb_stays_a_function_after_its_module_was_imported():
+    import sparsim.compare
+    import sparsim.inspect
+    import sparsim.simulate
+
+    assert callable(sparsim.compare)
+    assert callable(sparsim.simulate)
+    assert callable(sparsim.inspect)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
+        _ = sparsim.simulat
+
+
+def test_import_loads_nothing_heavy():
+    heavy = ["numba", "scipy", "pandas", "matplotlib", "torch", "joblib", "pydantic"]
+    code = f"import sparsim, sys; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("source", sorted((PACKAGE / "kernels").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_every_kernel_is_compiled_by_the_one_decorator_and_says_what_it_does(source):
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            assert [ast.unparse(d) for d in node.decorator_list] == ["kernel"], node.name
+            assert ast.get_docstring(node), node.name
+
+
+def test_readme_lists_every_machine():
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    for name in preset_names():
+        assert f"`{name}`" in text, name
