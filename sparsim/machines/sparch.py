@@ -110,14 +110,10 @@ class SpArch(Machine):
         return time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
-        c, counts = self.config, tally.counts
-        element, partial = self.element_bytes(workload.dtype)
+        counts = tally.counts
+        element, _ = self.element_bytes(workload.dtype)
         swap = {"a": "b", "b": "a"} if transposed else {}
         streams = {stream: counts[f"bus_{swap.get(stream, stream)}"] for stream in STREAMS}
-        payload = {stream: counts[f"payload_{swap.get(stream, stream)}"] for stream in STREAMS}
-        entering = int(tally.layer_elements.sum())
-        width = c.multipliers.group_width * element
-        used_b = counts["products"] * element + counts["a_elements"] * c.prefetch.pointer_bytes
         stages = {
             name: _stage(tally.cycles, busy, blocked)
             for name, busy, blocked in zip(STAGES, tally.busy, tally.blocked, strict=True)
@@ -125,6 +121,7 @@ class SpArch(Machine):
         dram_busy = float(tally.busy[MEMORY_STAGES].sum())
         stages["dram"] = _stage(tally.cycles, dram_busy, 0.0)
         limited_by, reason = _bottleneck(tally, dram_busy, streams, "a" if transposed else "b")
+        width, entering = self.config.merge.width, int(tally.layer_elements.sum())
         return Activity(
             cycles=tally.cycles,
             stages=stages,
@@ -133,49 +130,54 @@ class SpArch(Machine):
             operations={
                 "multiply": counts["products"],
                 "add": counts["additions"],
-                "compare": entering * _comparators(c.merge.width) // c.merge.width,
+                "compare": entering * _comparators(width) // width,
             },
-            buffers={
-                "look_ahead_fifo": Buffer(
-                    c.look_ahead_fifo.elements * element, element, counts["a_elements"], counts["a_elements"]
-                ),
-                "prefetch_buffer": Buffer(
-                    max(c.prefetch.lines, 1) * c.prefetch.line_elements * element,
-                    width,
-                    counts["slots"],
-                    -(-counts["payload_b"] // width),
-                ),
-                "merge_fifos": Buffer(c.merge.fifo_elements * partial, partial, entering, entering),
-                "writer_fifo": Buffer(
-                    c.writer.fifo_elements * partial,
-                    partial,
-                    counts["partial_elements_written"] + counts["nnz_c"],
-                    counts["partial_elements_written"] + counts["nnz_c"],
-                ),
-            },
+            buffers=self._buffers(workload, tally),
             dram_bytes=streams,
-            payload_bytes=payload,
+            payload_bytes={stream: counts[f"payload_{swap.get(stream, stream)}"] for stream in STREAMS},
             element_bytes=(element, element, element),
             compulsory_b=workload.referenced_b,
             limited_by=limited_by,
             reason=reason,
-            details={
-                "condensed_columns": tally.leaves,
-                "merge_rounds": counts["rounds"],
-                "first_round_ways": tally.first_round_ways,
-                "partial_elements_written": counts["partial_elements_written"],
-                "partial_elements_read": counts["partial_elements_read"],
-                "layer_elements": [int(value) for value in tally.layer_elements],
-                "b_bytes_fetched": counts["payload_b"],
-                "prefetch_hit_rate": 1.0 - counts["payload_b"] / used_b if used_b else 0.0,
-                "line_hits": counts["line_hits"],
-                "line_misses": counts["line_misses"],
-                "pipeline_steps": counts["steps"],
-                "skips": "every zero",
-                "orientation": c.mapping.orientation,
-                "panels": panels,
-            },
+            details=self._details(workload, tally, panels),
         )
+
+    def _buffers(self, workload: Workload, tally: Tally) -> dict[str, Buffer]:
+        """Return the on-chip memories: elements pass the FIFOs once, a group's slot reads the prefetch buffer."""
+        c, counts = self.config, tally.counts
+        element, partial = self.element_bytes(workload.dtype)
+        port = c.multipliers.group_width * element
+        lines = max(c.prefetch.lines, 1) * c.prefetch.line_elements * element
+        written = counts["partial_elements_written"] + counts["nnz_c"]
+        entering = int(tally.layer_elements.sum())
+        a_elements = counts["a_elements"]
+        return {
+            "look_ahead_fifo": Buffer(c.look_ahead_fifo.elements * element, element, a_elements, a_elements),
+            "prefetch_buffer": Buffer(lines, port, counts["slots"], -(-counts["payload_b"] // port)),
+            "merge_fifos": Buffer(c.merge.fifo_elements * partial, partial, entering, entering),
+            "writer_fifo": Buffer(c.writer.fifo_elements * partial, partial, written, written),
+        }
+
+    def _details(self, workload: Workload, tally: Tally, panels: int) -> dict[str, Any]:
+        c, counts = self.config, tally.counts
+        element, _ = self.element_bytes(workload.dtype)
+        used_b = counts["products"] * element + counts["a_elements"] * c.prefetch.pointer_bytes
+        return {
+            "condensed_columns": tally.leaves,
+            "merge_rounds": counts["rounds"],
+            "first_round_ways": tally.first_round_ways,
+            "partial_elements_written": counts["partial_elements_written"],
+            "partial_elements_read": counts["partial_elements_read"],
+            "layer_elements": [int(value) for value in tally.layer_elements],
+            "b_bytes_fetched": counts["payload_b"],
+            "prefetch_hit_rate": 1.0 - counts["payload_b"] / used_b if used_b else 0.0,
+            "line_hits": counts["line_hits"],
+            "line_misses": counts["line_misses"],
+            "pipeline_steps": counts["steps"],
+            "skips": "every zero",
+            "orientation": c.mapping.orientation,
+            "panels": panels,
+        }
 
 
 def _comparators(width: int) -> int:
