@@ -8,12 +8,13 @@ one table.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from sparsim import zoo
 from sparsim.energy import EnergyTable, load_table
@@ -22,13 +23,13 @@ from sparsim.io import load
 from sparsim.machines import Machine, machine
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
-from sparsim.pruning import parse_granularity, prune
+from sparsim.pruning import Granularity, parse_granularity, prune
 from sparsim.report import Report, build_report
 from sparsim.simulate import as_matrix, network_workloads
 from sparsim.verdict import TOTAL, is_total, verdict
 from sparsim.workload import Operand, Workload
 
-__all__ = ["Comparison", "Variant", "as_network", "compare", "variants"]
+__all__ = ["Comparison", "Variant", "as_network", "budgets", "compare", "variants"]
 
 MAX_THREADS = 64
 DEFAULT_MACHINES = ("sparch", "dense", "a100", "a100-2:4")
@@ -128,42 +129,44 @@ def as_network(source: Any, columns: int | None = None) -> Network:
     return loaded
 
 
-def variants(
-    network: Network,
-    granularity: Sequence[str] = (),
-    sparsity: Sequence[float] = (),
-    scope: Literal["layer", "global"] = "layer",
-) -> list[Variant]:
-    """Return the network as it is, then pruned at every granularity and sparsity; N:M comes once.
+def budgets(granularity: Sequence[str], sparsity: Sequence[float]) -> list[tuple[Granularity, float | None]]:
+    """Pair every pattern with every sparsity; N:M fixes its own and comes once.
 
     Raises
     ------
     ConfigError
-        If a granularity that needs a sparsity gets none, or a sparsity has no granularity to go with.
+        If a pattern that needs a sparsity gets none, or a sparsity has no pattern to go with.
     """
     for share in sparsity:
         if not 0 <= share < 1:
             raise ConfigError(f"{share}", key="sparsity", allowed="0 <= sparsity < 1")
     if sparsity and not granularity:
         raise ConfigError("goes with a granularity, such as unstructured", key="sparsity")
-    stored = "as stored" if network.sparsity > 0.01 else "dense"
-    found = [Variant(stored, network.sparsity, network, zoo.measured_accuracy(network, "dense"))]
-    if stored != "dense":
-        found[0] = Variant(stored, network.sparsity, network)
+    pairs: list[tuple[Granularity, float | None]] = []
     for text in granularity:
         pattern = parse_granularity(text)
-        budgets: Sequence[float | None] = [None] if pattern.fixes_sparsity else list(sparsity)
-        if not budgets:
+        shares: Sequence[float | None] = [None] if pattern.fixes_sparsity else list(sparsity)
+        if not shares:
             raise ConfigError(f"'{text}' needs a sparsity", key="--sparsity", allowed="0 <= sparsity < 1, such as 0.9")
-        for budget in budgets:
-            if scope == "global":
-                pruned = prune(network, pattern, budget, scope=scope, skip=zoo.left_whole(network, pattern))
-            else:
-                pruned = zoo.pruned(network, pattern, budget)
-            asked = pruned.sparsity if budget is None else budget
-            accuracy = zoo.measured_accuracy(network, pattern, budget) if scope == "layer" else None
-            found.append(Variant(str(pattern), asked, pruned, accuracy))
-    return found
+        pairs += [(pattern, share) for share in shares]
+    return pairs
+
+
+def variants(
+    network: Network, pairs: Sequence[tuple[Granularity, float | None]], scope: Literal["layer", "global"] = "layer"
+) -> Iterator[Variant]:
+    """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time."""
+    stored = "as stored" if network.sparsity > 0.01 else "dense"
+    accuracy = zoo.measured_accuracy(network, "dense") if stored == "dense" else None
+    yield Variant(stored, network.sparsity, network, accuracy)
+    for pattern, budget in pairs:
+        if scope == "global":
+            pruned = prune(network, pattern, budget, scope=scope, skip=zoo.left_whole(network, pattern))
+        else:
+            pruned = zoo.pruned(network, pattern, budget)
+        asked = pruned.sparsity if budget is None else budget
+        accuracy = zoo.measured_accuracy(network, pattern, budget) if scope == "layer" else None
+        yield Variant(str(pattern), asked, pruned, accuracy)
 
 
 def compare(
@@ -205,23 +208,21 @@ def compare(
     machines = _configured(_several(on, "on"), overrides or {})
     _choice(scope, "scope", ("layer", "global"))
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
-    plan = _Plan(load_table(energy) if energy else load_table(), orientation)
-    wanted: list[tuple[Variant, int, int, Workload, Machine, Machine]] = []
-    patterns, shares = _several(granularity, "granularity", some=False), _several(sparsity, "sparsity", some=False)
-    for variant in variants(network, patterns, shares, scope):
-        for size in batches:
-            layers = network_workloads(variant.network, batch=size, dtype=dtype, columns=columns, seed=seed)
-            for number, workload in enumerate(layers):
-                for built in machines:
-                    twin = machine(baseline or built.baseline)
-                    wanted.append((variant, size, number, workload, built, twin))
-                    plan.add(workload, built)
-                    plan.add(_dense(workload), twin)
-    plan.run((os.cpu_count() or 1) if jobs is None else jobs, progress)
-    rows = [
-        _row(network, variant, size, plan.report(workload, built), plan.report(_dense(workload), twin))
-        for variant, size, _, workload, built, twin in wanted
-    ]
+    pairs = budgets(_several(granularity, "granularity", some=False), _several(sparsity, "sparsity", some=False))
+    plan = _Plan(load_table(energy) if energy else load_table(), orientation, jobs)
+    twins = [machine(baseline or built.baseline) for built in machines]
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=1 + len(pairs), desc="simulating", unit="variant", disable=None if progress else True) as bar:
+        for variant in variants(network, pairs, scope):
+            for size in batches:
+                layers = network_workloads(variant.network, batch=size, dtype=dtype, columns=columns, seed=seed)
+                plan.run([(w, m) for w in layers for m in machines] + [(_dense(w), m) for w in layers for m in twins])
+                rows += [
+                    _row(network, variant, size, plan.report(workload, built), plan.report(_dense(workload), twin))
+                    for workload in layers
+                    for built, twin in zip(machines, twins, strict=True)
+                ]
+            bar.update()
     rows += _totals(rows)
     assumed = {built.name: built.assumed for built in machines}
     coverage = _coverage(network, columns)
@@ -281,35 +282,28 @@ def _dense(workload: Workload) -> Workload:
 
 
 class _Plan:
-    """Runs every pair of workload and machine once, however often it is asked for."""
+    """Runs every pair of workload and machine once, however often it is asked for; keeps the reports alone."""
 
-    def __init__(self, table: EnergyTable, orientation: str) -> None:
+    def __init__(self, table: EnergyTable, orientation: str, jobs: int | None) -> None:
+        if jobs is not None and jobs < 1:
+            raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
         self.table, self.orientation = table, orientation
-        self.todo: dict[tuple[str, str, str], tuple[Workload, Machine]] = {}
+        self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
         self.done: dict[tuple[str, str, str], Report] = {}
 
     @staticmethod
     def key(workload: Workload, built: Machine) -> tuple[str, str, str]:
         return workload.sha256, built.name, built.config_sha256
 
-    def add(self, workload: Workload, built: Machine) -> None:
-        self.todo.setdefault(self.key(workload, built), (workload, built))
-
     def report(self, workload: Workload, built: Machine) -> Report:
         return self.done[self.key(workload, built)]
 
-    def run(self, jobs: int, progress: bool) -> None:
+    def run(self, pairs: Sequence[tuple[Workload, Machine]]) -> None:
         from joblib import Parallel, delayed
-        from tqdm.auto import tqdm
 
-        keys = list(self.todo)
-        if jobs < 1:
-            raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
-        results = Parallel(n_jobs=min(jobs, MAX_THREADS), backend="threading", return_as="generator")(
-            delayed(self.best)(*self.todo[key]) for key in keys
-        )
-        bar = tqdm(results, total=len(keys), desc="simulating", unit="layer", disable=None if progress else True)
-        self.done = dict(zip(keys, bar, strict=True))
+        todo = {self.key(*pair): pair for pair in pairs if self.key(*pair) not in self.done}
+        reports = Parallel(n_jobs=self.jobs, backend="threading")(delayed(self.best)(*pair) for pair in todo.values())
+        self.done.update(zip(todo, reports, strict=True))
 
     def best(self, workload: Workload, built: Machine) -> Report:
         """Return the fastest of the ways the machine can lay out the product."""

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 import sparsim as ss
-from sparsim.compare import as_network, variants
+from sparsim.compare import as_network, budgets, variants
 from sparsim.errors import ConfigError
 from sparsim.pruning import prune
 from sparsim.simulate import network_workloads, run
@@ -125,12 +125,13 @@ def test_overrides_reach_the_machines_that_have_the_field():
 
 def test_a_budget_is_needed_unless_the_pattern_fixes_it():
     with pytest.raises(ConfigError, match=r"'unstructured' needs a sparsity"):
-        variants(tiny_network(), ["unstructured"])
-    assert [v.granularity for v in variants(tiny_network(), ["2:4"])] == ["dense", "2:4"]
+        budgets(["unstructured"], [])
+    found = variants(tiny_network(), budgets(["2:4"], [0.5, 0.9]))
+    assert [v.granularity for v in found] == ["dense", "2:4"]
 
 
 def test_bundled_networks_carry_measured_accuracy():
-    found = variants(as_network("lenet300_100"), ["unstructured"], [0.9])
+    found = list(variants(as_network("lenet300_100"), budgets(["unstructured"], [0.9])))
     assert all(0.9 < v.accuracy < 1 for v in found)
     assert math.isclose(found[1].network.sparsity, 0.9, abs_tol=0.01)
 
