@@ -218,7 +218,7 @@ def compare(
                 layers = network_workloads(variant.network, batch=size, dtype=dtype, columns=columns, seed=seed)
                 plan.run([(w, m) for w in layers for m in machines] + [(_dense(w), m) for w in layers for m in twins])
                 rows += [
-                    _row(network, variant, size, plan.report(workload, built), plan.report(_dense(workload), twin))
+                    _row(variant, size, workload, plan.report(workload, built), plan.report(_dense(workload), twin))
                     for workload in layers
                     for built, twin in zip(machines, twins, strict=True)
                 ]
@@ -321,10 +321,11 @@ class _Plan:
         return min(reports, key=lambda report: report.cycles)
 
 
-def _row(network: Network, variant: Variant, batch: int, report: Report, twin: Report) -> dict[str, Any]:
-    flat = report.flat()
+def _row(variant: Variant, batch: int, workload: Workload, report: Report, twin: Report) -> dict[str, Any]:
+    """Return one row; equal layers share a report, so names come from the workload."""
+    flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
     row: dict[str, Any] = {
-        "network": network.name,
+        "network": variant.network.name,
         "batch": batch,
         "granularity": variant.granularity,
         "sparsity": variant.sparsity,

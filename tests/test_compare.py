@@ -194,3 +194,10 @@ def test_options_are_checked(wrong, says):
 
 def test_notes_say_which_machine_and_layers(comparison):
     assert any(note.startswith("a100-2:4, conv, fc: A is not 2:4") for note in comparison.notes)
+
+
+def test_equal_layers_keep_their_own_names():
+    weight = np.ones((8, 12))
+    comparison = ss.compare({"first": weight, "second": weight}, on=["dense"], progress=False)
+    assert [row["layer"] for row in comparison.rows] == ["first", "second", TOTAL]
+    assert comparison.totals[0]["time_s"] == pytest.approx(2 * comparison.rows[0]["time_s"])

@@ -160,8 +160,8 @@ class Machine(ABC):
         """Return the same machine with dotted fields replaced."""
         if not values:
             return self
-        flat = flatten(self.config.model_dump()) | dict(values)
-        return type(self)(self.name, self.preset, self.config_class.model_validate(_nest(flat)), self.baseline)
+        config = _checked(self.config_class, self.name, flatten(self.config.model_dump()), values)
+        return type(self)(self.name, self.preset, config, self.baseline)
 
     def fields(self) -> list[str]:
         """Return the dotted names of all fields."""
@@ -177,20 +177,7 @@ class Machine(ABC):
             baseline = change.pop("baseline", baseline)
             change.pop("note", None)
             values |= change
-        known = _fields(cls.config_class)
-        for key, value in overrides.items():
-            if key not in known:
-                raise ConfigError(f"machine '{name}' has no field '{key}'{nearest(key, known)}", key="--set")
-            values[key] = value
-        try:
-            config = cls.config_class.model_validate(_nest(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = next(
-                (key for key in values if key.split(".") == [*map(str, first["loc"])][: key.count(".") + 1]), ""
-            )
-            got = f", got {first['input']!r}" if place in values or first["type"] != "missing" else ""
-            raise ConfigError(f"{first['msg']}{got}", key=f"{name}.{place}" if place else name) from None
+        config = _checked(cls.config_class, name, values, overrides)
         return cls(name, preset, config, baseline or name)
 
     def __repr__(self) -> str:
@@ -206,6 +193,25 @@ class Machine(ABC):
         """Hash of machine class and configuration."""
         text = json.dumps({"kind": self.preset.kind, "config": self.config.model_dump(mode="json")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _checked(
+    model: type[MachineConfig], name: str, values: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> MachineConfig:
+    """Return the configuration with overrides, or one line that says which field is wrong and why."""
+    known = _fields(model)
+    for key in overrides:
+        if key not in known:
+            raise ConfigError(f"machine '{name}' has no field '{key}'{nearest(key, known)}", key="--set")
+    flat = {**values, **overrides}
+    try:
+        return model.model_validate(_nest(flat))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        name_of = next((key for key in flat if key.split(".") == place[: key.count(".") + 1]), "")
+        got = f", got {first['input']!r}" if name_of else ""
+        raise ConfigError(f"{first['msg']}{got}", key=f"{name}.{name_of}" if name_of else name) from None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -86,3 +86,11 @@ def test_slips_get_one_line(name, overrides, words):
         machine(name, overrides)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_built_machine_checks_changes_too():
+    with pytest.raises(ConfigError, match=r"sparch\.prefetch\.lines: .*, got -1"):
+        machine("sparch").with_fields({"prefetch.lines": -1})
+    with pytest.raises(ConfigError, match=r"did you mean 'prefetch\.lines'"):
+        machine("sparch").with_fields({"prefetch.line": 1})
+    assert machine("sparch").with_fields({"prefetch.lines": 8}).config.prefetch.lines == 8
