@@ -5,21 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from checks import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import csr_matrices
 
-from sparsim.errors import InputError
 from sparsim.matrix import Csr, check_shape
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in words:
-        assert word in text
 
 
 def same(ours, theirs):

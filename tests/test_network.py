@@ -6,21 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from checks import refused
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sparsim.errors import InputError
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    for word in words:
-        assert word in text
 
 
 def im2col(channels, size, kernel, stride, padding, dilation):
