@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Pattern(Protocol):
@@ -119,7 +119,8 @@ def huffman_schedule(
     ones are full; with L <= ways there is one round of L inputs. `order="huffman"` takes the lightest first; among
     equals leaves before internal nodes, of leaves the lower index, of internal nodes the earlier. An internal node
     weighs `merged_size(leaves under it)`, or the sum of its inputs where that is None. `order="sequential"` takes
-    leaves by index from a FIFO to whose end results are appended; `order="random"` does so with permuted leaves.
+    leaves by index from a FIFO to whose end results are appended; `order="random"` does so with permuted leaves;
+    `order="accumulate"` takes leaves by index and puts every result first in line for the next round.
     """
     count = len(leaf_weights)
     weight = [int(w) for w in leaf_weights]
@@ -137,15 +138,16 @@ def huffman_schedule(
         below = frozenset().union(*(under[node] for node in inputs))
         under.append(below)
         weight.append(sum(weight[node] for node in inputs) if merged_size is None else merged_size(below))
-        waiting.append(len(weight) - 1)
+        result = len(weight) - 1
+        waiting = [result, *waiting] if order == "accumulate" else [*waiting, result]
         take = ways
 
 
 def _first_queue(count: int, order: str, permutation: Sequence[int] | None) -> list[int]:
-    if order in ("huffman", "sequential"):
+    if order in ("huffman", "sequential", "accumulate"):
         return list(range(count))
     if order != "random" or permutation is None or sorted(permutation) != list(range(count)):
-        raise ValueError("order is huffman, sequential, or random with a permutation of the leaves")
+        raise ValueError("order is huffman, sequential, accumulate, or random with a permutation of the leaves")
     return [int(leaf) for leaf in permutation]
 
 
@@ -234,6 +236,21 @@ def packing_slots(
     return slots
 
 
+def bursts_read(places: Sequence[int], element_bytes: int, burst: int) -> list[list[int]]:
+    """Addresses of the bursts that each element at these places makes the memory send, one after the other.
+
+    The last burst that was sent is still at hand, so an element that begins in it does not ask for it again.
+    """
+    asked = []
+    last = None
+    for place in places:
+        first_byte, end = place * element_bytes, (place + 1) * element_bytes
+        touched = list(range(first_byte // burst * burst, end, burst))
+        asked.append([at for at in touched if at != last])
+        last = touched[-1]
+    return asked
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # prefetch buffer
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,12 +261,22 @@ NEVER = float("inf")
 
 
 class Prefetch(NamedTuple):
-    """What the buffer did: line operations that hit and missed, elements fetched, lines fetched in order."""
+    """What the buffer did: line visits that hit and missed, elements fetched, and the visits that fetched, in order."""
 
     hits: int
     misses: int
     fetched_elements: int
     fetched: list[Line]
+    fetching: list[int]
+
+
+def line_visits(trace: Sequence[int], row_lengths_of_b: Sequence[int], line_elements: int) -> list[tuple[int, Line]]:
+    """Which element of the trace visits which line, in order: all ceil(n / line_elements) lines of its row."""
+    visits = []
+    for element, row in enumerate(trace):
+        for segment in range(-(-int(row_lengths_of_b[row]) // line_elements)):
+            visits.append((element, (int(row), segment)))
+    return visits
 
 
 def prefetch(
@@ -259,45 +286,47 @@ def prefetch(
     lines: int,
     line_elements: int,
     look_ahead: int,
+    run_ahead: int = 0,
     unit: str = "line_ops",
     policy: str = "farthest",
     tie: str = "keep",
 ) -> Prefetch:
     """A fully associative buffer of `lines` lines under the trace of rows of B asked for.
 
-    A visit to a row touches its ceil(n / line_elements) lines in order. The window shows the next `look_ahead` line
-    operations (unit "line_ops"), or the rest of this element's and all of the next `look_ahead` elements' line
-    operations (unit "elements"). A miss fetches the line and stores it in the lowest free slot; failing that it
-    replaces the stored line of the farthest visible next use, lowest slot among lines never seen again, unless its own
-    next use is farther still: then it passes by unstored. Both unseen: tie "keep" passes by, "replace" replaces.
-    Policy "lru" replaces the least recently used and stores always; "off" fetches at every touch.
+    The window shows the next `look_ahead` line visits (unit "line_ops"), or the rest of this element's and all of the
+    next `look_ahead` elements' line visits (unit "elements"). A miss fetches the line and stores it in the lowest free
+    slot; failing that it replaces the stored line of the farthest visible next use, lowest slot among lines never seen
+    again. Policy "lru" replaces the least recently visited; "off" fetches at every visit.
+
+    `run_ahead` 0: a line is used when it is fetched, and where its own next use is farther than that of every stored
+    line it passes by unstored. Neither seen again: tie "keep" passes by, "replace" replaces. "lru" stores always.
+    `run_ahead` n: up to n fetched visits wait for their use, the latest one included. Their lines must stay; where all
+    stored lines must, the use of the oldest is waited for until one need not. Every miss is stored.
     """
     _check_choice(unit, ("line_ops", "elements"))
     _check_choice(policy, ("farthest", "lru", "off"))
     _check_choice(tie, ("keep", "replace"))
-    touches: list[tuple[int, Line]] = []  # (which element of A asks, which line)
-    for element, row in enumerate(trace):
-        for segment in range(-(-int(row_lengths_of_b[row]) // line_elements)):
-            touches.append((element, (int(row), segment)))
-
+    visits = line_visits(trace, row_lengths_of_b, line_elements)
     slots: list[Line | None] = [None] * (0 if policy == "off" else lines)
-    last_use: dict[Line, int] = {}
-    hits = 0
-    fetched: list[Line] = []
-    for now, (_, line) in enumerate(touches):
-        if line in slots:
-            hits += 1
-        else:
-            fetched.append(line)
-            if policy == "lru":
-                slot = _least_recent_slot(slots, last_use)
-            else:
-                slot = _farthest_slot(slots, line, _next_uses(touches, now, look_ahead, unit), tie)
-            if slot is not None:
+    latest: dict[Line, int] = {}
+    fetching: list[int] = []
+    waiting: list[Line] = []  # fetched and not used yet, oldest first
+    for now, (_, line) in enumerate(visits):
+        while waiting and len(waiting) >= run_ahead:
+            waiting.pop(0)
+        if line not in slots:
+            fetching.append(now)
+            while slots and all(kept in waiting for kept in slots):
+                waiting.pop(0)
+            next_use = {} if policy == "lru" else _next_uses(visits, now, look_ahead, unit)
+            slot = _slot_for(slots, next_use, latest, waiting, policy)
+            if slot is not None and (run_ahead > 0 or _worth_storing(slots[slot], line, next_use, policy, tie)):
                 slots[slot] = line
-        last_use[line] = now
+        latest[line] = now
+        waiting.append(line)
+    fetched = [visits[visit][1] for visit in fetching]
     length = sum(min(line_elements, int(row_lengths_of_b[row]) - segment * line_elements) for row, segment in fetched)
-    return Prefetch(hits, len(fetched), length, fetched)
+    return Prefetch(len(visits) - len(fetched), len(fetched), length, fetched, fetching)
 
 
 def _check_choice(value: str, allowed: tuple[str, ...]) -> None:
@@ -305,35 +334,40 @@ def _check_choice(value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{value!r} is none of {allowed}")
 
 
-def _next_uses(touches: list[tuple[int, Line]], now: int, look_ahead: int, unit: str) -> dict[Line, int]:
+def _next_uses(visits: list[tuple[int, Line]], now: int, look_ahead: int, unit: str) -> dict[Line, int]:
     """First visible use after `now` of every line in the window."""
     seen: dict[Line, int] = {}
-    for later in range(now + 1, len(touches)):
-        distance = later - now if unit == "line_ops" else touches[later][0] - touches[now][0]
+    for later in range(now + 1, len(visits)):
+        distance = later - now if unit == "line_ops" else visits[later][0] - visits[now][0]
         if distance > look_ahead:
             break
-        seen.setdefault(touches[later][1], later)
+        seen.setdefault(visits[later][1], later)
     return seen
 
 
-def _farthest_slot(slots: list[Line | None], line: Line, next_use: dict[Line, int], tie: str) -> int | None:
-    """Slot to overwrite, or None to let the line pass by."""
+def _slot_for(
+    slots: list[Line | None], next_use: dict[Line, int], latest: dict[Line, int], waiting: list[Line], policy: str
+) -> int | None:
+    """The free slot, or the one whose line goes if one has to; None without any slot."""
     if None in slots:
         return slots.index(None)
-    if not slots:
-        return None
-    stored = [next_use.get(kept, NEVER) for kept in slots if kept is not None]
-    farthest = max(stored)
-    own = next_use.get(line, NEVER)
-    if own > farthest or (own == farthest == NEVER and tie == "keep"):
-        return None
-    return stored.index(farthest)
+    best = None
+    for slot, kept in enumerate(slots):
+        assert kept is not None
+        if kept in waiting:
+            continue
+        rank = -latest[kept] if policy == "lru" else next_use.get(kept, NEVER)
+        if best is None or rank > best[0]:
+            best = (rank, slot)
+    return None if best is None else best[1]
 
 
-def _least_recent_slot(slots: list[Line | None], last_use: dict[Line, int]) -> int | None:
-    if None in slots:
-        return slots.index(None)
-    return min(range(len(slots)), key=lambda slot: last_use[slots[slot]], default=None)
+def _worth_storing(victim: Line | None, line: Line, next_use: dict[Line, int], policy: str, tie: str) -> bool:
+    """Whether a line that is used as it comes should take the place of the victim."""
+    if victim is None or policy == "lru":
+        return True
+    own, other = next_use.get(line, NEVER), next_use.get(victim, NEVER)
+    return own < other or (own == other == NEVER and tie == "replace")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -364,8 +398,12 @@ def sparch_counts(
     order: str = "huffman",
     permutation: Sequence[int] | None = None,
     dense_columns: int | None = None,
+    pipelined: bool = True,
 ) -> dict[str, int | list[int]]:
-    """Every count of one product that does not depend on time or on the prefetch buffer."""
+    """Every count of one product that does not depend on time or on the prefetch buffer.
+
+    Unless `pipelined`, every leaf's products are written to memory before the first round and read back in theirs.
+    """
     count = len(condensed_columns(a.indptr, a.indices))
     everything = frozenset(range(count))
 
@@ -380,6 +418,8 @@ def sparch_counts(
         for layer, elements in enumerate(round_elements(a, b, inputs, layers, dense_columns)):
             layer_elements[layer] += elements
     partial = sum(size(frozenset().union(*inputs)) for inputs in rounds[:-1])
+    if not pipelined:
+        partial += product_count(a, b, everything, dense_columns)
     return {
         "condensed_columns": count,
         "first_round_ways": len(schedule[0]),
@@ -391,6 +431,193 @@ def sparch_counts(
         "nnz_c": size(everything),
         "packing_slots": packing_slots(a, b, everything, group_width, dense_columns),
     }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# external memory
+# ---------------------------------------------------------------------------------------------------------------------
+
+Request = tuple[int, int]  # whatever the memory understands; here (channel, ticks) or (address, bytes)
+Memory = Callable[[Request, int], int]  # (request, now) -> when it is answered
+
+
+class PlainChannels:
+    """Channels without banks or queues: each serves (channel, ticks) in the order asked."""
+
+    def __init__(self, count: int) -> None:
+        self.free = [0] * count
+
+    def serve(self, request: Request, now: int) -> int:
+        channel, ticks = request
+        self.free[channel] = max(self.free[channel], now) + ticks
+        return self.free[channel]
+
+
+class Piece(NamedTuple):
+    """Bursts of one request that lie together in a row of a bank."""
+
+    channel: int
+    bank: int
+    row: int
+    bursts: int
+
+
+class Dram:
+    """Banked memory asked for whole bursts, (address, bytes), by ascending time; `p` is any record with the fields.
+
+    Addresses go round the channels in stripes of `interleave` bytes, and a channel's rows round its banks. Requests
+    fall into pieces: bursts of one stripe and one row, at most a queue full.
+    """
+
+    def __init__(self, p: Any) -> None:
+        self.p = p
+        self.channels = [_Channel(p) for _ in range(p.channels)]
+
+    def pieces(self, request: Request) -> list[Piece]:
+        p = self.p
+        address, size = request
+        found: list[Piece] = []
+        open_place = None
+        for at in range(address, address + size, p.burst):
+            stripe, within = divmod(at, p.interleave)
+            turn, channel = divmod(stripe, p.channels)
+            row_of_channel = (turn * p.interleave + within) // p.row
+            if (stripe, row_of_channel) == open_place and found[-1].bursts < p.queue:
+                found[-1] = found[-1]._replace(bursts=found[-1].bursts + 1)
+            else:
+                open_place = (stripe, row_of_channel)
+                found.append(Piece(channel, row_of_channel % p.banks, row_of_channel // p.banks, 1))
+        return found
+
+    def read(self, request: Request, now: int) -> int:
+        """Answered when the last data have been on the bus."""
+        return max((self.channels[piece.channel].read(piece, now) for piece in self.pieces(request)), default=now)
+
+    def write(self, request: Request, now: int) -> int:
+        """Answered when the queues have taken everything."""
+        return max((self.channels[piece.channel].write(piece, now) for piece in self.pieces(request)), default=now)
+
+    def finish(self) -> int:
+        """Serve what is queued; when the last channel is done."""
+        return max(channel.finish() for channel in self.channels)
+
+
+class _Channel:
+    """One channel; times are when something is free again or has happened."""
+
+    def __init__(self, p: Any) -> None:
+        self.p = p
+        self.bus = 0
+        self.group: dict[int, int] = {}
+        self.open_row: dict[int, int] = {}
+        self.opened: dict[int, int] = {}
+        self.bank_done: dict[int, int] = {}
+        self.activations: list[int] = []
+        self.refreshes = 0
+        self.refreshed = 0
+        self.last_was_write = False
+        self.turns = 0
+        self.bursts_left: list[int] = []  # when each read burst left the queue
+        self.posted: list[tuple[Piece, int]] = []  # queued writes and when they came
+        self.bursts_taken = 0
+        self.bursts_written: list[int] = []  # when each write burst left the queue
+        self.done = 0
+        self.occupied = 0
+
+    def read(self, piece: Piece, now: int) -> int:
+        """A burst finds room when the one a queue length before it has left."""
+        first = len(self.bursts_left) - self.p.queue
+        ahead = [self.bursts_left[i] for i in range(first, first + piece.bursts) if i >= 0]
+        admitted = max([now, *ahead])
+        self.write_while_idle(admitted)
+        end = self.serve(piece, admitted, is_write=False)
+        self.bursts_left += [end] * piece.bursts
+        return end
+
+    def write(self, piece: Piece, now: int) -> int:
+        """Taken when there is room, as reads are; served from the high mark down to the low one."""
+        self.write_while_idle(now)
+        while self.queued() + piece.bursts > self.p.queue:
+            self.serve_posted(now)
+        first = self.bursts_taken - self.p.queue
+        taken = max([now, *(self.bursts_written[i] for i in range(first, first + piece.bursts) if i >= 0)])
+        self.bursts_taken += piece.bursts
+        self.posted.append((piece, taken))
+        if self.queued() >= self.p.high:
+            while self.queued() > self.p.low:
+                self.serve_posted(taken)
+        return taken
+
+    def finish(self) -> int:
+        idle = self.done
+        while self.posted:
+            self.serve_posted(idle)
+        return self.done
+
+    def queued(self) -> int:
+        return sum(piece.bursts for piece, _ in self.posted)
+
+    def serve_posted(self, now: int) -> int:
+        piece, came = self.posted.pop(0)
+        end = self.serve(piece, max(came, now), is_write=True)
+        self.bursts_written += [end] * piece.bursts
+        return end
+
+    def write_while_idle(self, until: int) -> None:
+        """Serve writes that can begin before `until`; once begun, go on to the low mark even beyond it."""
+        begun = False
+        while self.posted:
+            begin = max(self.done, self.posted[0][1])
+            if begin >= until and not (begun and self.queued() > self.p.low):
+                return
+            self.serve_posted(begin)
+            begun = True
+
+    def serve(self, piece: Piece, since: int, *, is_write: bool) -> int:
+        """Bus, bank group, activations and bank each take the piece as soon as they can; it ends with the last."""
+        p = self.p
+        self.refresh(since)
+        since = max(since, self.refreshed)
+        if is_write != self.last_was_write:
+            self.bus += p.to_write if is_write else p.to_read
+            self.last_was_write = is_write
+            self.turns += 1
+        accessible = self.activate(piece, since)
+        group = piece.bank % p.groups
+        self.bus = max(self.bus, since) + piece.bursts * p.burst_ticks
+        self.group[group] = max(self.group.get(group, 0), since) + piece.bursts * p.ccd
+        of_the_bank = accessible + (piece.bursts - 1) * max(p.ccd, p.burst_ticks) + p.burst_ticks
+        end = max(self.bus, self.group[group], of_the_bank)
+        self.bank_done[piece.bank] = end + (p.wr if is_write else 0)
+        self.occupied += max(end - max(self.done, since), 0)
+        self.done = max(self.done, end)
+        return end
+
+    def refresh(self, since: int) -> None:
+        """Once every interval the channel stands still, as soon as it is done, and forgets its open rows."""
+        p = self.p
+        while p.refi and (self.refreshes + 1) * p.refi <= max(self.done, since):
+            self.refreshes += 1
+            self.done = self.bus = self.refreshed = max(self.done, self.refreshes * p.refi) + p.rfc
+            self.occupied += p.rfc
+            self.open_row.clear()
+
+    def activate(self, piece: Piece, since: int) -> int:
+        """When the piece's row can be accessed; its turn to be activated passes even if its bank is not ready then."""
+        p, bank = self.p, piece.bank
+        if self.open_row.get(bank) == piece.row:
+            return max(since, self.opened[bank] + p.rcd)
+        turn = since
+        if self.activations:
+            turn = max(turn, self.activations[-1] + p.rrd)
+        if len(self.activations) >= 4:
+            turn = max(turn, self.activations[-4] + p.faw)
+        self.activations.append(turn)
+        at = turn
+        if bank in self.open_row:
+            at = max(turn, max(since, self.bank_done[bank], self.opened[bank] + p.ras) + p.rp)
+        self.open_row[bank], self.opened[bank] = piece.row, at
+        return at + p.rcd
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -417,8 +644,8 @@ def pipeline(
     capacity: Sequence[int],
     window: Sequence[int],
     lanes: Sequence[int],
-    memory: Sequence[bool],
-    memory_work: Sequence[Sequence[Sequence[int]]],
+    memory: Sequence[Memory | None],
+    asks: Sequence[Sequence[Sequence[Request]]],
 ) -> Timing:
     """S steps pass J stages in order, simulated event by event.
 
@@ -433,27 +660,27 @@ def pipeline(
     * the window has room for its `size`. That is taken at the start and given back when it has left and `latency`
       ticks have passed (the `size` of the last stage matters to its window only).
 
-    Capacity and window -1 are unlimited. A step of a memory stage has no server: it asks the channels it has work on at
-    its start, each serves what it is asked in the order asked, and the step finishes with the last of them.
+    Capacity and window -1 are unlimited. A step of a memory stage has no server: it hands all its requests to the
+    stage's `memory` at its start, one after the other, and finishes with the last answer.
 
     Within a tick: repeat { let what was due happen (finish, leave, arrive) and let all stages that are not memory, and
     memory steps without work, start, until nothing moves; then serve the ready memory request of the lowest stage }
     until nothing changes. So requests are served in the order of (time, stage, step), except that one that becomes
     ready only because another was served in this very tick comes after that one.
     """
-    model = _Pipeline(service, size, lane, wait_for, wait_stage, latency, capacity, window, lanes, memory, memory_work)
+    model = _Pipeline(service, size, lane, wait_for, wait_stage, latency, capacity, window, lanes, memory, asks)
     return model.run()
 
 
 class _Pipeline:
-    """What the stages, buffers, wires and channels hold at the present tick."""
+    """What the stages, buffers and wires hold at the present tick."""
 
-    def __init__(self, service, size, lane, wait_for, wait_stage, latency, capacity, window, lanes, memory, work):
+    def __init__(self, service, size, lane, wait_for, wait_stage, latency, capacity, window, lanes, memory, asks):
         self.steps, self.stages = len(service), len(latency)
         self.service, self.size, self.lane = service, size, lane
         self.wait_for, self.wait_stage = wait_for, wait_stage
         self.latency, self.capacity, self.window = latency, capacity, window
-        self.memory, self.work = memory, work
+        self.memory, self.asks = memory, asks
 
         self.now = 0
         self.events: list[tuple[int, str, int, int]] = []  # (time, what, step, stage)
@@ -466,7 +693,6 @@ class _Pipeline:
         self.busy = [[False] * int(count) for count in lanes]
         self.buffered = [[0] * int(count) for count in lanes[1:]]
         self.in_flight = [0] * self.stages
-        self.channel_free = [0] * (len(work[0][0]) if self.steps else 0)
 
         self.start = [[-1] * self.stages for _ in service]
         self.finish = [[-1] * self.stages for _ in service]
@@ -532,17 +758,15 @@ class _Pipeline:
         for stage in range(self.stages):
             step = self.next_to_start[stage]
             if self.ready(stage) and self.asks_memory(step, stage):
-                done = self.now
-                for channel, ticks in enumerate(self.work[step][stage]):
-                    if ticks > 0:
-                        self.channel_free[channel] = max(self.now, self.channel_free[channel]) + int(ticks)
-                        done = max(done, self.channel_free[channel])
+                serve = self.memory[stage]
+                assert serve is not None
+                done = max(serve(request, self.now) for request in self.asks[step][stage])
                 self.begin(step, stage, done)
                 return True
         return False
 
     def asks_memory(self, step: int, stage: int) -> bool:
-        return bool(self.memory[stage]) and any(ticks > 0 for ticks in self.work[step][stage])
+        return self.memory[stage] is not None and len(self.asks[step][stage]) > 0
 
     def ready(self, stage: int) -> bool:
         """Whether the next step of this stage can start now."""

@@ -65,17 +65,19 @@ def matrix_pairs(draw: st.DrawFn, *, max_side: int = 10) -> tuple[sp.csr_array, 
 
 @st.composite
 def pipelines(
-    draw: st.DrawFn, *, max_steps: int = 12, max_stages: int = 5, max_lanes: int = 3, max_channels: int = 3
+    draw: st.DrawFn, *, max_steps: int = 12, max_stages: int = 5, max_lanes: int = 3, max_bursts: int = 4
 ) -> dict[str, Any]:
-    """Arguments of `reference.pipeline` as plain lists.
+    """Arguments of `reference.pipeline` as plain lists, but that `memory` says "read", "write" or None.
 
+    Requests are (burst, bursts): the caller says how large a burst is, or what else the numbers mean.
     No size is above its capacity or window and a step waits for earlier ones only, so nothing deadlocks. The last
     stage has no window. Small numbers make ties, zero services and zero sizes common.
     """
     steps, stages = draw(st.integers(0, max_steps)), draw(st.integers(1, max_stages))
-    channels = draw(st.integers(1, max_channels))
-    memory = draw(_list(st.booleans(), stages))
-    lanes = [1 if is_memory else draw(st.integers(1, max_lanes)) for is_memory in memory]
+    memory = draw(_list(st.sampled_from([None, None, "read", "write"]), stages))
+    lanes = [1 if kind else draw(st.integers(1, max_lanes)) for kind in memory]
+    request = st.tuples(st.integers(0, 40), st.integers(1, max_bursts))
+    asks = [[draw(st.lists(request, max_size=3)) if kind else [] for kind in memory] for _ in range(steps)]
     size = draw(_list(_list(st.integers(0, 4), stages), steps))
     largest = [max((row[stage] for row in size), default=0) for stage in range(stages)]
     return {
@@ -89,7 +91,41 @@ def pipelines(
         "window": [draw(_limit(top)) for top in largest[:-1]] + [-1],
         "lanes": lanes,
         "memory": memory,
-        "memory_work": draw(_list(_list(_list(st.integers(0, 4), channels), stages), steps)),
+        "asks": asks,
+    }
+
+
+@st.composite
+def drams(draw: st.DrawFn) -> dict[str, int]:
+    """Fields of a small banked memory: few banks and short queues, so that everything collides."""
+    burst = draw(st.sampled_from([1, 4, 8]))
+    interleave, row = draw(st.sampled_from([(1, 1), (1, 4), (2, 2), (2, 8), (4, 4), (8, 2), (4, 1)]))
+    groups = draw(st.integers(1, 3))
+    queue = draw(st.integers(1, 6))
+    high = draw(st.integers(1, queue))
+    small = st.integers(0, 8)
+    return {
+        "channels": draw(st.integers(1, 3)),
+        "interleave": interleave * burst,
+        "burst": burst,
+        "row": row * burst,
+        "banks": groups + draw(st.integers(0, 6)),
+        "groups": groups,
+        "queue": queue,
+        "high": high,
+        "low": draw(st.integers(0, high - 1)),
+        "burst_ticks": draw(st.integers(1, 4)),
+        "ccd": draw(small),
+        "rcd": draw(small),
+        "rp": draw(small),
+        "ras": draw(st.integers(0, 20)),
+        "rrd": draw(small),
+        "faw": draw(st.integers(0, 30)),
+        "wr": draw(small),
+        "to_write": draw(small),
+        "to_read": draw(small),
+        "refi": draw(st.sampled_from([0, 0, 150, 300])),
+        "rfc": draw(st.integers(1, 30)),
     }
 
 

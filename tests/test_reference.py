@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from functools import cache
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,17 @@ def test_fifo_orders():
     assert ref.huffman_schedule([5, 4, 3, 2], 2, order="sequential") == [[0, 1], [2, 3], [4, 5]]
     assert ref.huffman_schedule([5, 4, 3, 2], 3, order="sequential") == [[0, 1], [2, 3, 4]]
     assert ref.huffman_schedule([5, 4, 3, 2], 2, order="random", permutation=[2, 0, 3, 1]) == [[2, 0], [3, 1], [4, 5]]
+    assert ref.huffman_schedule([5, 4, 3, 2], 2, order="accumulate") == [[0, 1], [4, 2], [5, 3]]
+    assert ref.huffman_schedule([5, 4, 3, 2], 3, order="accumulate") == [[0, 1], [4, 2, 3]]
     with pytest.raises(ValueError, match="permutation"):
         ref.huffman_schedule([5, 4], 2, order="random", permutation=[0, 0])
 
 
-@given(st.lists(st.integers(0, 9), max_size=20), st.integers(2, 6), st.sampled_from(["huffman", "sequential"]))
+@given(
+    st.lists(st.integers(0, 9), max_size=20),
+    st.integers(2, 6),
+    st.sampled_from(["huffman", "sequential", "accumulate"]),
+)
 def test_every_node_but_the_root_is_merged_once_and_later_rounds_are_full(weights, ways, order):
     rounds = ref.huffman_schedule(weights, ways, order=order)
     nodes = sorted(node for inputs in rounds for node in inputs)
@@ -213,6 +220,20 @@ def test_sparch_counts_by_hand():
     assert [ref.leaf_weight(A, B, leaf, "estimate") for leaf in range(3)] == [5, 3, 1]
 
 
+def test_two_phases_write_and_read_every_product():
+    one, two = ref.sparch_counts(A, B, 2, 1), ref.sparch_counts(A, B, 2, 1, pipelined=False)
+    assert two["partial_elements_written"] == two["partial_elements_read"] == 10 + 6
+    same = set(one) - {"partial_elements_written", "partial_elements_read"}
+    assert {key: one[key] for key in same} == {key: two[key] for key in same}
+
+
+def test_bursts_of_elements_one_after_the_other():
+    # three elements of 12 bytes lie in bytes 0 to 36: the third begins in the burst at hand and needs one more
+    assert ref.bursts_read([0, 1, 2], 12, 32) == [[0], [], [32]]
+    assert ref.bursts_read([2, 5, 3], 12, 32) == [[0, 32], [64], [32]]
+    assert ref.bursts_read([0, 2, 0], 4, 1) == [[0, 1, 2, 3], [8, 9, 10, 11], [0, 1, 2, 3]]
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (3, 3)])
 def test_sparch_counts_of_nothing(shape):
     empty = sp.csr_array(shape)
@@ -243,7 +264,7 @@ def run_buffer(trace: list[int], lines: int, look_ahead: int, lengths: list[int]
 def test_rows_are_cut_into_lines_of_their_real_length():
     done = run_buffer([0, 1, 0, 2], 8, 0, lengths=[9, 0, 4])
     assert done.fetched == [(0, 0), (0, 1), (0, 2), (2, 0)]
-    assert done == (3, 4, 13, done.fetched)
+    assert done == (3, 4, 13, done.fetched, [0, 1, 2, 6])
 
 
 def test_the_farthest_visible_line_goes():
@@ -278,6 +299,28 @@ def test_other_policies():
     assert run_buffer([1, 1, 1], 2, 9, policy="off").misses == 3
     for policy in ("farthest", "lru", "off"):
         assert run_buffer([1, 1, 1], 0, 9, policy=policy).misses == 3
+
+
+def test_lines_that_wait_for_their_use_stay():
+    # 1 and 2 wait when 3 comes: the use of 1 is waited for and its line goes, though it is the next one needed
+    assert run_buffer([1, 2, 3, 1], 2, 9, run_ahead=9).fetched == [(1, 0), (2, 0), (3, 0), (1, 0)]
+    # one visit ahead, only the latest has to stay: 2, never used again, goes
+    assert run_buffer([1, 2, 3, 1], 2, 9, run_ahead=1).fetched == [(1, 0), (2, 0), (3, 0)]
+    # two ahead: 2 waits when 3 comes, so 1 has to go
+    assert run_buffer([1, 2, 3, 1], 2, 9, run_ahead=2).misses == 4
+    # a visit that hits makes its line wait again: 2 goes instead of 1
+    assert run_buffer([1, 2, 1, 3, 2], 2, 9, run_ahead=2).fetched == [(1, 0), (2, 0), (3, 0), (2, 0)]
+
+
+def test_a_line_fetched_ahead_cannot_pass_by():
+    assert run_buffer([1, 2, 1], 1, 9, run_ahead=0).fetched == [(1, 0), (2, 0)]
+    assert run_buffer([1, 2, 1], 1, 9, run_ahead=1).fetched == [(1, 0), (2, 0), (1, 0)]
+
+
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(1, 4))
+def test_far_enough_ahead_the_farthest_next_use_is_the_least_recent_one(trace, lines):
+    far = {"run_ahead": len(trace) + 1}
+    assert run_buffer(trace, lines, 99, **far).fetched == run_buffer(trace, lines, 99, policy="lru", **far).fetched
 
 
 @pytest.mark.parametrize("option", ["unit", "policy", "tie"])
@@ -329,6 +372,11 @@ def test_the_trace_of_a_run():
 def line_of(service: list[list[int]], **changes: Any) -> ref.Timing:
     """A pipeline without limits, latencies and memory, except for the changes."""
     steps, stages = len(service), len(service[0]) if service else 1
+    memory_work = changes.pop("memory_work", [])
+    channels = ref.PlainChannels(len(memory_work[0][0]) if memory_work else 0)
+    changes["memory"] = [channels.serve if is_memory else None for is_memory in changes.pop("memory", [False] * stages)]
+    if memory_work:
+        changes["asks"] = [[busy_channels(ticks) for ticks in row] for row in memory_work]
     arguments: dict[str, Any] = {
         "service": service,
         "size": [[1] * stages for _ in range(steps)],
@@ -339,10 +387,13 @@ def line_of(service: list[list[int]], **changes: Any) -> ref.Timing:
         "capacity": [-1] * stages,
         "window": [-1] * stages,
         "lanes": [1] * stages,
-        "memory": [False] * stages,
-        "memory_work": [[[0]] * stages for _ in range(steps)],
+        "asks": [[[] for _ in range(stages)] for _ in range(steps)],
     }
     return ref.pipeline(**(arguments | changes))
+
+
+def busy_channels(ticks: list[int]) -> list[ref.Request]:
+    return [(channel, work) for channel, work in enumerate(ticks) if work > 0]
 
 
 def column(table: list[list[int]], stage: int) -> list[int]:
@@ -475,9 +526,17 @@ def may_start(case: dict[str, Any], timing: ref.Timing, s: int, j: int, t: int) 
     return all(holds)
 
 
-@settings(max_examples=200, deadline=None)
+def plain(case: dict[str, Any]) -> dict[str, Any]:
+    """The drawn pipeline on two plain channels."""
+    channels = ref.PlainChannels(2)
+    asks = [[[(at % 2, ticks) for at, ticks in asked] for asked in row] for row in case["asks"]]
+    return case | {"memory": [channels.serve if kind else None for kind in case["memory"]], "asks": asks}
+
+
+@settings(max_examples=150, deadline=None)
 @given(pipelines())
 def test_every_step_starts_as_soon_as_the_rules_allow(case):
+    case = plain(case)
     timing = ref.pipeline(**case)
     steps, stages = len(case["service"]), len(case["latency"])
     for s in range(steps):
@@ -488,24 +547,115 @@ def test_every_step_starts_as_soon_as_the_rules_allow(case):
             assert timing.depart[s][j] == max(timing.finish[e][j] for e in range(s + 1))
             if not case["memory"][j]:
                 assert timing.finish[s][j] == at + case["service"][s][j]
-    assert timing.total == max((row[-1] for row in timing.finish), default=0)
+    assert timing.total == max((tick for row in timing.finish for tick in row), default=0)
 
 
 @settings(max_examples=100, deadline=None)
 @given(pipelines())
 def test_requests_are_served_by_time_stage_and_step(case):
     # a step without work may set a request free within the tick (see above), so every step gets some
-    case["memory_work"] = [[[ticks + 1 for ticks in work] for work in row] for row in case["memory_work"]]
+    case["asks"] = [[asked or [(s, 1)] for asked in row] for s, row in enumerate(case["asks"])]
+    case = plain(case)
     timing = ref.pipeline(**case)
     asked = sorted(
         (timing.start[s][j], j, s)
         for s in range(len(case["service"]))
-        for j, is_memory in enumerate(case["memory"])
-        if is_memory
+        for j, serve in enumerate(case["memory"])
+        if serve
     )
-    free = [0] * 3
+    again = ref.PlainChannels(2)
     for t, j, s in asked:
-        for channel, ticks in enumerate(case["memory_work"][s][j]):
-            free[channel] = max(t, free[channel]) + ticks
-        used = len(case["memory_work"][s][j])
-        assert timing.finish[s][j] == max(free[:used])
+        assert timing.finish[s][j] == max(again.serve(request, t) for request in case["asks"][s][j])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# external memory
+# ---------------------------------------------------------------------------------------------------------------------
+
+PEACEFUL = {
+    **{
+        "channels": 1,
+        "interleave": 64,
+        "burst": 4,
+        "row": 16,
+        "banks": 4,
+        "groups": 2,
+        "queue": 8,
+        "high": 4,
+        "low": 1,
+    },
+    **{"burst_ticks": 2, "ccd": 3, "rcd": 10, "rp": 10, "ras": 25, "rrd": 4, "faw": 30, "wr": 5},
+    **{"to_write": 2, "to_read": 7, "refi": 0, "rfc": 20},
+}
+
+
+def memory(**changes: int) -> ref.Dram:
+    return ref.Dram(SimpleNamespace(**(PEACEFUL | changes)))
+
+
+def test_requests_fall_into_pieces_of_a_stripe_and_a_row():
+    assert memory().pieces((8, 16)) == [(0, 0, 0, 2), (0, 1, 0, 2)]
+    assert memory(queue=1, high=1, low=0).pieces((0, 8)) == [(0, 0, 0, 1)] * 2
+    striped = memory(channels=2, interleave=8)
+    # stripes 0, 2 and 4 are channel 0's bytes 0 to 24, the third of them in its second row
+    assert striped.pieces((4, 32)) == [(0, 0, 0, 1), (1, 0, 0, 2), (0, 0, 0, 2), (1, 0, 0, 2), (0, 1, 0, 1)]
+    assert memory().pieces((16 * 7, 4)) == [(0, 3, 1, 1)]
+
+
+def test_an_open_row_answers_at_the_rate_of_its_group():
+    dram = memory()
+    assert dram.read((0, 4), 0) == 10 + 2
+    assert dram.read((0, 4), 20) == 20 + 3
+    assert [dram.read((0, 4), 40) for _ in range(3)] == [43, 46, 49]
+    # two groups share the bus
+    assert dram.read((16, 4), 60) == 60 + 10 + 2
+    assert [dram.read((at, 4), 80) for at in (0, 16, 0, 16)] == [83, 84, 86, 88]
+
+
+def test_another_row_is_precharged_and_activated():
+    dram = memory()
+    assert dram.read((0, 4), 0) == 12
+    assert dram.read((64, 4), 12) == 25 + 10 + 10 + 2  # the first row stays open for 25
+    # activations are 4 apart, and the fifth 30 after the first
+    other = memory(banks=8, groups=8)
+    assert [other.read((16 * bank, 4), 0) for bank in range(5)] == [12, 16, 20, 24, 42]
+
+
+def test_a_burst_waits_for_room_in_the_queue():
+    dram = memory(queue=2, high=2, low=0)
+    assert [dram.read((0, 4), 0) for _ in range(2)] == [12, 12]
+    assert dram.read((0, 4), 0) == 12 + 3
+    assert dram.read((0, 8), 0) == 15 + 2 * 3
+
+
+def test_writes_are_posted_and_drained():
+    dram = memory()
+    assert [dram.write((0, 4), 0) for _ in range(3)] == [0, 0, 0]
+    # the first was served while idle, when the next came at the same tick it was not yet
+    assert dram.channels[0].queued() == 3
+    assert dram.write((0, 4), 0) == 0
+    assert dram.channels[0].queued() == 1
+    # turned once, three bursts of an opened row, and what is left when idle
+    assert dram.channels[0].bus == 2 + 3 * 2
+    assert dram.channels[0].done == 10 + 2
+    assert dram.finish() == 12 + 3
+    assert dram.channels[0].turns == 1
+
+
+def test_idle_memory_writes_before_a_later_read():
+    dram = memory()
+    dram.write((0, 4), 0)
+    assert dram.read((0, 4), 100) == 100 + 3
+    assert dram.channels[0].turns == 2
+    busy = memory()
+    busy.write((0, 4), 5)
+    assert busy.read((0, 4), 5) == 5 + 12
+    assert busy.channels[0].queued() == 1
+
+
+def test_refresh_closes_rows_and_holds_up():
+    dram = memory(refi=100)
+    assert dram.read((0, 4), 0) == 12
+    assert dram.read((0, 4), 99) == 102
+    assert dram.read((0, 4), 103) == 102 + 20 + 10 + 2
+    assert dram.channels[0].occupied == 12 + 3 + 20 + 12

@@ -55,23 +55,38 @@ def outer_products(a_indices: Array, b_indptr: Array) -> int:
 
 
 @kernel
-def gather_condensed(a_indptr: Array, rows: Array, position: Array, first: int, ways: int) -> RoundElements:
+def gather_condensed(
+    a_indptr: Array, rows: Array, position: Array, internal: Array, first: int, sizes: tuple[int, int]
+) -> RoundElements:
     """List the elements of A that take part in one merge round, by row, then by tree position.
 
-    ``position[j]`` is the tree leaf of condensed column j, -1 if it takes no part; columns below ``first`` take none.
-    ``rows`` are the rows longer than ``first``, ascending. Within a row and position, columns ascend (counting sort).
+    Elements are read in the order in which they lie, and a burst once while it is the last one read.
+
+    Parameters
+    ----------
+    rows : the rows longer than ``first``, ascending.
+    position : tree leaf of each condensed column, -1 if it takes no part; columns below ``first`` take none.
+    internal : per tree leaf, whether it is a result of an earlier round, whose elements are not multiplied again.
+    sizes : bytes of an element and of a burst.
     """
     last = position.size
+    element_bytes, burst_bytes = sizes
     total = 0
     for row in rows:
         for j in range(first, min(last, a_indptr[row + 1] - a_indptr[row])):
             if position[j] >= 0:
                 total += 1
-    out_row = np.empty(total, dtype=np.int64)
-    out_position = np.empty(total, dtype=np.int32)
-    out_element = np.empty(total, dtype=np.int64)
-    bucket = np.zeros(ways + 1, dtype=np.int64)
+    out = RoundElements(
+        np.empty(total, dtype=np.int64),
+        np.empty(total, dtype=np.int32),
+        np.empty(total, dtype=np.int64),
+        np.zeros(total, dtype=np.int64),
+        np.zeros(total, dtype=np.int64),
+    )
+    out_row, out_position, out_element, out_address, out_bursts = out
+    bucket = np.zeros(internal.size + 1, dtype=np.int64)
     done = 0
+    read = np.int64(-1)
     for row in rows:
         start = a_indptr[row]
         stop = min(last, a_indptr[row + 1] - start)
@@ -79,9 +94,9 @@ def gather_condensed(a_indptr: Array, rows: Array, position: Array, first: int, 
         for j in range(first, stop):
             if position[j] >= 0:
                 bucket[position[j] + 1] += 1
-        for p in range(ways):
+        for p in range(internal.size):
             bucket[p + 1] += bucket[p]
-        count = bucket[ways]
+        count = bucket[internal.size]
         for j in range(first, stop):
             p = position[j]
             if p >= 0:
@@ -90,5 +105,10 @@ def gather_condensed(a_indptr: Array, rows: Array, position: Array, first: int, 
                 out_row[at] = row
                 out_position[at] = p
                 out_element[at] = start + j
+                if not internal[p]:
+                    begin = max((start + j) * element_bytes // burst_bytes, read + 1)
+                    read = ((start + j + 1) * element_bytes - 1) // burst_bytes
+                    out_address[at] = begin * burst_bytes
+                    out_bursts[at] = read - begin + 1
         done += count
-    return RoundElements(out_row, out_position, out_element)
+    return out

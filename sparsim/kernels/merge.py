@@ -25,12 +25,12 @@ import numpy.typing as npt
 from sparsim.kernels._jit import kernel
 from sparsim.kernels.records import MergeRound, MergeTree, Operands, RoundElements
 
-__all__ = ["FIELDS", "merge_round"]
+__all__ = ["FIELDS", "merge_round", "multiply_round"]
 
 Array = npt.NDArray[Any]
 
-FIELDS = ("a_elements", "products", "slots", "partial", "merged", "output", "a_bytes", "last_row")
-A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BYTES, LAST_ROW = range(8)
+FIELDS = ("a_elements", "products", "slots", "partial", "merged", "output", "a_bursts", "a_address", "last_row")
+A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(9)
 
 
 @kernel
@@ -84,53 +84,80 @@ def _row_unions(
 
 @kernel
 def _row_work(
-    ops: Operands, elements: RoundElements, span: tuple[int, int], internal: Array, tree: MergeTree, previous_burst: int
+    ops: Operands, elements: RoundElements, span: tuple[int, int], internal: Array, tree: MergeTree
 ) -> tuple[int, int, int, int, int]:
-    """Return A elements, products, multiplier-group slots and bus bytes of A for one row, and the last burst read.
-
-    A row's elements that lie together share bursts, with the row before too; scattered ones are fetched apart.
-    """
+    """Return A elements, products, multiplier-group slots, bursts of A and the first one's address, for one row."""
     count = 0
     products = 0
     slots = 0
-    low = np.int64(0)
-    high = np.int64(-1)
-    apart = 0
+    bursts = 0
+    address = np.int64(-1)
     for i in range(span[0], span[1]):
         if internal[elements.position[i]]:
             continue
-        e = elements.element[i]
-        k = ops.a_indices[e]
+        k = ops.a_indices[elements.element[i]]
         size = ops.columns if ops.dense_b else ops.b_indptr[k + 1] - ops.b_indptr[k]
         products += size
         slots += (size + tree.group_width - 1) // tree.group_width
-        first = e * tree.element_bytes // tree.burst_bytes
-        final = ((e + 1) * tree.element_bytes - 1) // tree.burst_bytes
-        apart += final - first + 1
-        low = first if count == 0 else min(low, first)
-        high = max(high, final)
+        if elements.bursts[i] > 0 and (address < 0 or elements.address[i] < address):
+            address = elements.address[i]
+        bursts += elements.bursts[i]
         count += 1
-    if count == 0:
-        return 0, 0, 0, 0, previous_burst
-    bursts = min(apart, high - low + 1)
-    if low == previous_burst:
-        bursts -= 1
-    return count, products, slots, bursts * tree.burst_bytes, high
+    return count, products, slots, bursts, address
 
 
 @kernel
-def _emit(steps: Array, used: int, tally: Array, pieces: int) -> tuple[Array, int]:
-    """Append ``tally`` cut into ``pieces`` equal parts (to the last unit); the last field is copied."""
+def _emit(steps: Array, used: int, tally: Array, pieces: int, burst_bytes: int) -> tuple[Array, int]:
+    """Append ``tally`` cut into ``pieces`` equal parts (to the last unit); the row is copied."""
     while used + pieces > steps.shape[0]:
         grown = np.zeros((2 * steps.shape[0], steps.shape[1]), dtype=np.int64)
         grown[:used] = steps[:used]
         steps = grown
     for piece in range(pieces):
-        for field in range(LAST_ROW):
+        for field in range(A_ADDRESS):
             steps[used, field] = tally[field] * (piece + 1) // pieces - tally[field] * piece // pieces
+        steps[used, A_ADDRESS] = tally[A_ADDRESS] + tally[A_BURSTS] * piece // pieces * burst_bytes
         steps[used, LAST_ROW] = tally[LAST_ROW]
         used += 1
     return steps, used
+
+
+@kernel
+def _append(steps: Array, used: int, tally: Array, single: Array, tree: MergeTree) -> tuple[int, Array]:
+    """Add one row's work to the step being filled; a step that is full, or a row that fills several, is emitted."""
+    rows, merged = single[A_ELEMENTS], single[MERGED]
+    if tally[A_ELEMENTS] + rows > tree.rows or tally[MERGED] + merged > tree.quantum:
+        if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
+            steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
+        tally[:] = 0
+    pieces = max((rows + tree.rows - 1) // tree.rows, (merged + tree.quantum - 1) // tree.quantum)
+    if pieces > 1:
+        steps, used = _emit(steps, used, single, pieces, tree.burst_bytes)
+    elif pieces > 0:
+        if tally[A_BURSTS] == 0:
+            tally[A_ADDRESS] = single[A_ADDRESS]
+        tally[:A_ADDRESS] += single[:A_ADDRESS]
+        tally[LAST_ROW] = single[LAST_ROW]
+    return used, steps
+
+
+@kernel
+def multiply_round(ops: Operands, elements: RoundElements, internal: Array, tree: MergeTree) -> Array:
+    """Return the steps of multiplying without merging, one partial matrix after the other.
+
+    One iteration is one element of A, in the order given; every product is written to memory.
+    """
+    steps = np.zeros((256, LAST_ROW + 1), dtype=np.int64)
+    tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
+    single = np.zeros(LAST_ROW + 1, dtype=np.int64)
+    used = 0
+    for i in range(elements.row.size):
+        a_elements, products, slots, bursts, address = _row_work(ops, elements, (i, i + 1), internal, tree)
+        single[:] = (a_elements, products, slots, 0, products, products, bursts, address, elements.row[i])
+        used, steps = _append(steps, used, tally, single, tree)
+    if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
+        steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
+    return steps[:used]
 
 
 @kernel
@@ -154,7 +181,6 @@ def merge_round(
     tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
     single = np.zeros(LAST_ROW + 1, dtype=np.int64)
     used = 0
-    burst = np.int64(-1)
     start = 0
     count = elements.row.size
     merged_total = 0
@@ -167,23 +193,14 @@ def merge_round(
         serial += 1
         span = (start, stop)
         partial, merged = _row_unions(ops, elements, span, internal, (length, hist), stamp, serial << tree.layers)
-        a_elements, products, slots, a_bytes, burst = _row_work(ops, elements, span, internal, tree, burst)
-        single[:] = (a_elements, products, slots, partial, products + partial, merged, a_bytes, row)
+        a_elements, products, slots, bursts, address = _row_work(ops, elements, span, internal, tree)
+        single[:] = (a_elements, products, slots, partial, products + partial, merged, bursts, address, row)
         merged_total += merged
         partial_total += partial
-        widest = max(a_elements, products + partial)
-        pending = max(tally[A_ELEMENTS], tally[MERGED])
-        if pending > 0 and max(tally[A_ELEMENTS] + a_elements, tally[MERGED] + products + partial) > tree.quantum:
-            steps, used = _emit(steps, used, tally, 1)
-            tally[:] = 0
-        if widest > tree.quantum:
-            steps, used = _emit(steps, used, single, (widest + tree.quantum - 1) // tree.quantum)
-        elif widest > 0:
-            tally[:LAST_ROW] += single[:LAST_ROW]
-            tally[LAST_ROW] = row
+        used, steps = _append(steps, used, tally, single, tree)
         start = stop
     if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
-        steps, used = _emit(steps, used, tally, 1)
+        steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
     entering = np.zeros(tree.layers, dtype=np.int64)
     above = hist[tree.layers + 1]
     for layer in range(tree.layers - 1, -1, -1):

@@ -13,8 +13,8 @@ Rules, for step s at stage j (the naive twin in ``tests/reference.py`` says the 
   of a stage of several lanes is split, ``capacity`` elements for each lane;
 * at most ``window`` elements are between their start and their arrival at the next stage;
 * a step may wait for one earlier step to have left the last stage;
-* memory: every channel a step uses serves it after what it served before; the step ends with its last channel. A step
-  without memory work passes in no time.
+* memory: a step asks for all it needs when it starts, and ends with its last request (:mod:`sparsim.kernels.dram`): a
+  read with its data on the bus, a write when it is queued. A step without memory work passes in no time.
 
 One iteration is one step at one stage. Not modelled: anything inside a step.
 """
@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels._jit import kernel
-from sparsim.kernels.records import Timing, TimingParams
+from sparsim.kernels.dram import finish_writes, new_channels, read_request, write_request
+from sparsim.kernels.records import DramParams, Timing, TimingParams, Visits
 
 __all__ = ["run_pipeline"]
 
@@ -53,10 +54,10 @@ HELD, OLDEST, ROOM_FREE = range(POOL_FIELDS)
 
 
 @kernel
-def _lay_out(service: Array, size: Array, lane: Array, memory_bytes: Array, params: TimingParams) -> _State:
+def _lay_out(service: Array, size: Array, lane: Array, visits: Visits, params: TimingParams) -> _State:
     """Return the state before the first step: lanes linked by step order, everything else empty.
 
-    A memory stage's service is 1 if the step has work on any channel, else 0.
+    A memory stage's service is 1 if the step has requests, else 0.
     """
     steps, stages = lane.shape
     deepest = 1
@@ -88,10 +89,8 @@ def _lay_out(service: Array, size: Array, lane: Array, memory_bytes: Array, para
                 pool[j, own, OLDEST] = s
             newest[own] = s
             if params.memory[j] >= 0:
-                step[s, j, SERVICE] = 0
-                for c in range(memory_bytes.shape[2]):
-                    if memory_bytes[params.memory[j], s, c] > 0:
-                        step[s, j, SERVICE] = 1
+                visit = params.memory[j]
+                step[s, j, SERVICE] = visits.first[visit, s + 1] > visits.first[visit, s]
     return _State(step, stage, pool)
 
 
@@ -170,21 +169,8 @@ def _advance(step: Array, stage: Array, pool: Array, wait_for: Array, j: int) ->
 
 
 @kernel
-def _serve_memory(stage: Array, channel_free: Array, request: Array, params: TimingParams, j: int) -> int:
-    """Occupy the channels a request needs and return when its last one is done."""
-    end = stage[j, READY]
-    for c in range(request.size):
-        if request[c] > 0:
-            ticks = (request[c] * params.memory_ticks + params.memory_bytes - 1) // params.memory_bytes
-            channel_free[c] = max(channel_free[c], stage[j, READY]) + ticks
-            end = max(end, channel_free[c])
-            stage[j, BUSY] += ticks
-    return end
-
-
-@kernel
 def run_pipeline(
-    service: Array, size: Array, lane: Array, wait_for: Array, memory_bytes: Array, params: TimingParams
+    service: Array, size: Array, lane: Array, wait_for: Array, visits: Visits, params: TimingParams, dram: DramParams
 ) -> Timing:
     """Return when everything is done and how long each stage was busy and blocked.
 
@@ -192,13 +178,12 @@ def run_pipeline(
     ----------
     service, size, lane : int64 [steps, stages]; ticks of a server, elements put behind the stage, server that serves.
     wait_for : int64 [steps]; the earlier step to wait for at stage ``params.wait_stage``, -1 for none.
-    memory_bytes : int32 [visits, steps, channels]; bytes on each channel, each costing
-        ``params.memory_ticks / params.memory_bytes`` ticks, a request rounded up.
+    visits : what each step asks of the memory at each visit.
     """
     steps, stages = service.shape
-    state = _lay_out(service, size, lane, memory_bytes, params)
-    step, stage, pool = state
-    channel_free = np.zeros(memory_bytes.shape[2], dtype=np.int64)
+    step, stage, pool = _lay_out(service, size, lane, visits, params)
+    first, address, length, is_write = visits
+    channel, bank, acts, slots, writes = new_channels(dram)
     left = steps * stages
     while left > 0:
         passed = 0
@@ -215,11 +200,19 @@ def run_pipeline(
                 chosen = j
         if chosen < 0:
             raise ValueError("a pipeline step is larger than a buffer it has to pass")
-        request = memory_bytes[stage[chosen, MEMORY], stage[chosen, NEXT]]
-        _leave(step, stage, pool, chosen, _serve_memory(stage, channel_free, request, params, chosen))
+        visit, now = stage[chosen, MEMORY], stage[chosen, READY]
+        end = now
+        for r in range(first[visit, stage[chosen, NEXT]], first[visit, stage[chosen, NEXT] + 1]):
+            if is_write[visit]:
+                done = write_request(channel, bank, acts, slots, writes, address[r], length[r], now, dram)
+            else:
+                done = read_request(channel, bank, acts, slots, writes, address[r], length[r], now, dram)
+            end = max(end, done)
+            stage[chosen, BUSY] += length[r] // dram.burst * dram.burst_ticks
+        _leave(step, stage, pool, chosen, end)
         left -= 1
-    total = np.int64(0)
+    total = finish_writes(channel, bank, acts, slots, writes, dram)
     for j in range(stages):
         if steps > 0:
-            total = max(total, state.step[steps - 1, j, DEPART])
-    return Timing(total, stage[:, BUSY].copy(), stage[:, BLOCKED].copy())
+            total = max(total, step[steps - 1, j, DEPART])
+    return Timing(total, stage[:, BUSY].copy(), stage[:, BLOCKED].copy(), channel)

@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 __all__ = [
+    "DramParams",
     "MergeRound",
     "MergeTree",
     "Operands",
     "PrefetchParams",
     "Prefetched",
+    "Requests",
     "RoundElements",
     "Timing",
     "TimingParams",
+    "Visits",
 ]
 
 Array = npt.NDArray[Any]
@@ -31,23 +34,25 @@ class Operands(NamedTuple):
 
 
 class RoundElements(NamedTuple):
-    """Elements of A that take part in one merge round, by row, and within a row by tree position."""
+    """Elements of A that take part in one merge round, by row, and within a row by tree position.
+
+    ``address`` is the first burst to be read for an element that is multiplied now, ``bursts`` how many.
+    """
 
     row: Array
     position: Array
     element: Array
+    address: Array
+    bursts: Array
 
 
 class MergeTree(NamedTuple):
-    """The tree and what limits a step.
-
-    ``quantum`` caps the elements of a step; ``element_bytes`` and ``burst_bytes`` turn elements of A into bus bytes.
-    """
+    """The tree and what limits a step: ``quantum`` elements entering the tree, ``rows`` elements of A."""
 
     layers: int
     quantum: int
+    rows: int
     group_width: int
-    element_bytes: int
     burst_bytes: int
 
 
@@ -61,34 +66,81 @@ class MergeRound(NamedTuple):
 
 
 class PrefetchParams(NamedTuple):
-    """The row prefetcher and the memory it reads, in bytes and elements."""
+    """The row prefetcher, in bytes and elements; ``address`` is where B begins."""
 
     lines: int
     line_bytes: int
     look_ahead: int
     unit_is_element: bool
     policy: int
+    run_ahead: int
     element_bytes: int
     pointer_bytes: int
     burst_bytes: int
-    interleave_bytes: int
-    base_address: int
+    address: int
+
+
+class Requests(NamedTuple):
+    """Whole bursts asked of the memory, in order: the step they belong to, where they lie, how many bytes."""
+
+    step: Array
+    address: Array
+    size: Array
+
+
+class Visits(NamedTuple):
+    """What the steps of a pipeline ask of the memory.
+
+    Step s asks at visit v for requests ``first[v, s]`` to ``first[v, s + 1]``: ``size`` bytes (whole bursts) from
+    ``address`` on, written or read.
+    """
+
+    first: Array
+    address: Array
+    size: Array
+    is_write: Array
 
 
 class Prefetched(NamedTuple):
-    """What the prefetcher did; ``bus_bytes`` has one row a step and one column a channel."""
+    """What the prefetcher did; ``visits`` are the line visits of each step."""
 
     hits: int
     misses: int
     fetched_bytes: int
-    bus_bytes: Array
+    visits: Array
+    requests: Requests
+
+
+class DramParams(NamedTuple):
+    """External memory as in :mod:`sparsim.kernels.dram`; sizes in bytes, times in ticks, queue marks in bursts."""
+
+    channels: int
+    interleave: int
+    burst: int
+    row: int
+    banks: int
+    groups: int
+    queue: int
+    high: int
+    low: int
+    burst_ticks: int
+    ccd: int
+    rcd: int
+    rp: int
+    ras: int
+    rrd: int
+    faw: int
+    wr: int
+    to_write: int
+    to_read: int
+    refi: int
+    rfc: int
 
 
 class TimingParams(NamedTuple):
     """The stages of a pipeline, one entry a stage; times in ticks, sizes in elements, -1 = unlimited.
 
     ``memory`` holds the number of a stage's visit to the shared memory, -1 for a stage with servers of its own.
-    ``memory_bytes`` bytes take a memory channel ``memory_ticks`` ticks.
     """
 
     latency: Array
@@ -97,13 +149,15 @@ class TimingParams(NamedTuple):
     lanes: Array
     memory: Array
     wait_stage: int
-    memory_ticks: int
-    memory_bytes: int
 
 
 class Timing(NamedTuple):
-    """When all was done; ticks each stage was busy (a memory stage: channel-ticks) and blocked by the next."""
+    """When all was done; ticks each stage was busy (a memory stage: its data on the bus) and blocked by the next.
+
+    ``channels`` are the memory's counters, one row a channel.
+    """
 
     total: int
     busy: Array
     blocked: Array
+    channels: Array

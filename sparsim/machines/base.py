@@ -17,13 +17,23 @@ from functools import cache
 from importlib import resources
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import Activity
 from sparsim.workload import DataType, Workload
 
-__all__ = ["Constant", "DramConfig", "Machine", "MachineConfig", "Preset", "flatten", "load_preset", "preset_names"]
+__all__ = [
+    "BankedDramConfig",
+    "Constant",
+    "DramConfig",
+    "Machine",
+    "MachineConfig",
+    "Preset",
+    "flatten",
+    "load_preset",
+    "preset_names",
+]
 
 Status = Literal["published", "measured", "derived", "recalled", "assumed"]
 
@@ -60,6 +70,43 @@ class DramConfig(Section):
     def gb_s(self) -> float:
         """Peak bandwidth of all channels, GB/s."""
         return self.channels * self.gb_s_per_channel
+
+
+class BankedDramConfig(DramConfig):
+    """External memory down to its banks, for machines whose requests are followed one by one.
+
+    ``latency_ns`` then leaves out what banks, queues and turnaround add. Gaps and intervals are those between data.
+    """
+
+    bank_groups: int = Field(ge=1, le=64, description="bank groups of a channel")
+    banks: int = Field(ge=1, le=1024, description="banks of a channel, over all groups")
+    row_bytes: int = Field(ge=1, le=2**20, description="row (page) of a bank [bytes]")
+    t_ccd_l_ns: float = Field(ge=0, le=1e3, description="between bursts of one bank group [ns]")
+    t_rcd_ns: float = Field(ge=0, le=1e3, description="from activating a row to its first access [ns]")
+    t_rp_ns: float = Field(ge=0, le=1e3, description="precharge [ns]")
+    t_ras_ns: float = Field(ge=0, le=1e3, description="from activating a row to precharging it, at least [ns]")
+    t_rrd_ns: float = Field(ge=0, le=1e3, description="between activations in one channel [ns]")
+    t_faw_ns: float = Field(ge=0, le=1e3, description="window that holds at most four activations of a channel [ns]")
+    t_wr_ns: float = Field(ge=0, le=1e3, description="from written data to precharge [ns]")
+    read_to_write_ns: float = Field(ge=0, le=1e3, description="idle bus between a read's data and a write's [ns]")
+    write_to_read_ns: float = Field(ge=0, le=1e3, description="idle bus between a write's data and a read's [ns]")
+    t_refi_ns: float = Field(ge=0, le=1e6, description="between refreshes of a channel, 0 = none [ns]")
+    t_rfc_ns: float = Field(ge=0, le=1e5, description="a refresh occupies the channel [ns]")
+    queue_bursts: int = Field(ge=1, le=4096, description="bursts a channel's read queue holds; its write queue too")
+    write_high: int = Field(ge=1, le=4096, description="queued write bursts at which the channel turns to writing")
+    write_low: int = Field(ge=0, le=4096, description="queued write bursts at which it turns back to reading")
+
+    @model_validator(mode="after")
+    def _fits(self) -> BankedDramConfig:
+        """Refuse pieces that cross a row or a burst, and queue marks out of order."""
+        small, large = sorted((self.interleave_bytes, self.row_bytes))
+        if self.interleave_bytes % self.burst_bytes or self.row_bytes % self.burst_bytes or large % small:
+            raise ValueError("interleave_bytes, row_bytes: whole bursts, and one a multiple of the other")
+        if not self.write_low < self.write_high <= self.queue_bursts:
+            raise ValueError("write_low < write_high <= queue_bursts must hold")
+        if self.bank_groups > self.banks:
+            raise ValueError("bank_groups: at most as many as banks")
+        return self
 
 
 class MachineConfig(Section):
@@ -155,6 +202,13 @@ class Machine(ABC):
     def layouts(self, workload: Workload) -> Sequence[Mapping[str, Any]]:
         """Return the ways to lay ``workload`` on the machine that are worth trying, as dotted fields."""
         return [{}]
+
+    def inventory(self) -> Mapping[str, float]:
+        """Return what the machine is built of, "component.kind" to number: bytes of memories, comparators, adders …
+
+        Area, and power that burns whether or not there is work, follow from it. Empty where nobody has counted.
+        """
+        return {}
 
     def with_fields(self, values: Mapping[str, Any]) -> Machine:
         """Return the same machine with dotted fields replaced."""

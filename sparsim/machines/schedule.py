@@ -18,7 +18,7 @@ from sparsim.matrix import IntArray
 
 __all__ = ["MergeSchedule", "Order"]
 
-Order = Literal["huffman", "sequential", "random"]
+Order = Literal["huffman", "sequential", "random", "accumulate"]
 
 
 class MergeSchedule:
@@ -28,7 +28,8 @@ class MergeSchedule:
     ----------
     weights : of the leaves, int64.
     ways : inputs of a full round.
-    order : "huffman", or a queue of leaves by index ("sequential") or shuffled with ``seed`` ("random"), results last.
+    order : "huffman"; or a queue of leaves by index ("sequential") or shuffled with ``seed`` ("random"), results last;
+        or leaves by index, the result of each round being the first input of the next ("accumulate").
     """
 
     def __init__(self, weights: IntArray, ways: int, order: Order = "huffman", seed: int = 0) -> None:
@@ -39,6 +40,7 @@ class MergeSchedule:
         self._under: list[list[int]] = []
         self._heap: list[tuple[int, int]] | None = None
         self._queue: deque[int] = deque()
+        self._accumulate = order == "accumulate"
         if order == "huffman":
             self._heap = [(int(weight), leaf) for leaf, weight in enumerate(weights)]
             heapq.heapify(self._heap)
@@ -73,5 +75,8 @@ class MergeSchedule:
         else:
             if not self._queue:
                 return True
-            self._queue.append(result)
+            if self._accumulate:
+                self._queue.appendleft(result)
+            else:
+                self._queue.append(result)
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_rounds import merge_rounds
-from sparsim.machines.sparch_timing import MEMORY_STAGES, STAGES, Tally, quantum, time_rounds
+from sparsim.machines.sparch_timing import STAGES, Tally, quantum, time_rounds
 from sparsim.matrix import Csr
 from sparsim.workload import DataType, Operand, Workload
 
@@ -61,6 +61,26 @@ class SpArch(Machine):
         if workload.groups == 1:
             found.append({"mapping.orientation": "xtwt", "mapping.panel_columns": panel})
         return found if workload.n <= line else found[:1]
+
+    def inventory(self) -> Mapping[str, float]:
+        """Return memories in bytes, multipliers, and the comparators and adders of all layers' mergers.
+
+        Elements have the configured width, double precision where it follows the workload: the published machine.
+        """
+        c = self.config
+        element, partial = self.element_bytes(DataType.FP64)
+        lines = 0 if c.prefetch.policy == "off" else c.prefetch.lines
+        return {
+            "look_ahead_fifo.bytes": c.look_ahead_fifo.elements * element,
+            "partial_fifo.bytes": c.partial_fifo.elements * partial,
+            "prefetch_buffer.bytes": lines * c.prefetch.line_elements * element,
+            "multipliers.units": c.multipliers.groups * c.multipliers.group_width,
+            "merge.comparators": c.merge.layers * _comparators(c.merge.width, c.merge.comparators),
+            "merge.adders": c.merge.layers * c.merge.width,
+            "merge_fifos.bytes": (2 ** (c.merge.layers + 1) - 2) * c.merge.fifo_elements * partial,
+            "writer_fifo.bytes": c.writer.fifo_elements * partial,
+            "writer.units": 1,
+        }
 
     def run(self, workload: Workload) -> Activity:
         """Return what SpArch does for ``workload``; groups run as one product with a block-diagonal A."""
@@ -105,8 +125,9 @@ class SpArch(Machine):
         b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
         b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
         c = self.config
-        tree = MergeTree(c.merge.layers, quantum(c), c.multipliers.group_width, element, c.dram.burst_bytes)
-        rounds = merge_rounds(a, Operands(a.indices, b_indptr, b_indices, b.cols, dense), c, tree)
+        tree = MergeTree(c.merge.layers, *quantum(c), c.multipliers.group_width, c.dram.burst_bytes)
+        ops = Operands(a.indices, b_indptr, b_indices, b.cols, dense)
+        rounds = merge_rounds(a, ops, c, tree, (element, c.dram.burst_bytes))
         return time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
@@ -118,9 +139,8 @@ class SpArch(Machine):
             name: _stage(tally.cycles, busy, blocked)
             for name, busy, blocked in zip(STAGES, tally.busy, tally.blocked, strict=True)
         }
-        dram_busy = float(tally.busy[MEMORY_STAGES].sum())
-        stages["dram"] = _stage(tally.cycles, dram_busy, 0.0)
-        limited_by, reason = _bottleneck(tally, dram_busy, streams, "a" if transposed else "b")
+        stages["dram"] = _stage(tally.cycles, min(tally.dram_busy, tally.cycles), 0.0)
+        limited_by, reason = _bottleneck(tally, streams, "a" if transposed else "b")
         width, entering = self.config.merge.width, int(tally.layer_elements.sum())
         return Activity(
             cycles=tally.cycles,
@@ -130,7 +150,7 @@ class SpArch(Machine):
             operations={
                 "multiply": counts["products"],
                 "add": counts["additions"],
-                "compare": entering * _comparators(width) // width,
+                "compare": entering * _comparators(width, self.config.merge.comparators) // width,
             },
             buffers=self._buffers(workload, tally),
             dram_bytes=streams,
@@ -173,6 +193,8 @@ class SpArch(Machine):
             "prefetch_hit_rate": 1.0 - counts["payload_b"] / used_b if used_b else 0.0,
             "line_hits": counts["line_hits"],
             "line_misses": counts["line_misses"],
+            "row_activations": counts["row_activations"],
+            "bus_turnarounds": counts["bus_turnarounds"],
             "pipeline_steps": counts["steps"],
             "skips": "every zero",
             "orientation": c.mapping.orientation,
@@ -180,11 +202,14 @@ class SpArch(Machine):
         }
 
 
-def _comparators(width: int) -> int:
-    """Return the comparators of a hierarchical merger: a top array over chunks, and the low arrays they meet in.
+def _comparators(width: int, kind: Literal["hierarchical", "flat"]) -> int:
+    """Return the comparators of one merger: flat, or a top array over chunks and the low arrays they meet in.
 
-    128 for 16 x 16 as 4 x 4 over 4 x 4 (7 chunk pairs lie on the boundary), where a flat array has 256.
+    128 for 16 x 16 as 4 x 4 over 4 x 4 (7 chunk pairs lie on the boundary), where a flat array has 256. Below 4 x 4
+    two levels would take more comparators than one, so there is one.
     """
+    if kind == "flat" or width < 4:
+        return width * width
     top = math.isqrt(width - 1) + 1
     low = -(-width // top)
     return top * top + (2 * top - 1) * low * low
@@ -195,18 +220,19 @@ def _stage(cycles: int, busy: float, blocked: float) -> Stage:
     return Stage(busy=busy, starved=cycles - busy - held, blocked=held)
 
 
-def _bottleneck(tally: Tally, dram_busy: float, streams: Mapping[str, int], prefetched: str) -> tuple[str, str]:
+def _bottleneck(tally: Tally, streams: Mapping[str, int], prefetched: str) -> tuple[str, str]:
     """Name what bounds the run, with the share of time it is busy; ``prefetched`` names the operand in the buffer."""
     total = max(tally.cycles, 1)
     busy = {name: float(tally.busy[STAGES.index(name)]) for name in ("multiply", "merge", "look_ahead")}
-    busy["dram"] = dram_busy
+    busy["dram"] = tally.dram_busy
     moved = sum(streams.values())
     missed = streams[prefetched] / moved if moved else 0.0
     name = next(key for key in busy if busy[key] >= (1 - TIE) * max(busy.values()))
     share = busy[name] / total
-    if share < 0.5 and tally.busiest_channel / total >= 0.5:
-        channel = tally.busiest_channel / total
-        return "load_imbalance", f"one DRAM channel is busy {channel:.0%} of the time, the mean {dram_busy / total:.0%}"
+    channel = tally.busiest_channel / total
+    if share < 0.5 and channel >= 0.5:
+        mean = tally.dram_busy / total
+        return "load_imbalance", f"one DRAM channel is busy {channel:.0%} of the time, the mean {mean:.0%}"
     if share < 0.5:
         return "latency", f"too little work to fill the pipeline: {name}, the busiest stage, works {share:.0%} of it"
     if name == "dram" and missed >= 0.5:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sparsim.machines.base import MachineConfig, Section
+from sparsim.machines.base import BankedDramConfig, MachineConfig, Section
 from sparsim.machines.schedule import Order
 
 __all__ = ["SpArchConfig"]
@@ -20,6 +20,7 @@ class Schedule(Section):
         description="products of a column: counted, or nnz x average row of B"
     )
     seed: int = Field(ge=0, description="of order = random")
+    round_barrier: bool = Field(description="a round starts when the one before has left the tree")
 
 
 class Merge(Section):
@@ -27,6 +28,8 @@ class Merge(Section):
 
     layers: int = Field(ge=1, le=12, description="binary layers; 2^layers ways")
     width: int = Field(ge=1, le=1024, description="elements a layer's merger takes a cycle")
+    pipelined: bool = Field(description="merge while multiplying, or in a second phase after it")
+    comparators: Literal["hierarchical", "flat"] = Field(description="comparator arrays of a merger")
     fifo_elements: int = Field(ge=1, le=2**31, description="FIFO of one tree node [elements]")
 
 
@@ -44,7 +47,12 @@ class PrefetchConfig(Section):
     line_elements: int = Field(ge=1, le=2**20, description="elements a line")
     look_ahead: int = Field(ge=0, le=2**31, description="how far the distance list builder sees")
     look_ahead_unit: Literal["elements", "line_ops"] = Field(description="elements of A, or touches of lines")
-    policy: Literal["farthest", "lru", "off"] = Field(description="replacement")
+    policy: Literal["farthest", "oracle", "lru", "off"] = Field(
+        description="replacement: farthest next use in the window (oracle: without window), least recent use, no buffer"
+    )
+    run_ahead: int = Field(
+        ge=0, le=2**31, description="line visits fetched and not used yet, at most; 0 = fetched when used"
+    )
     pointer_bytes: int = Field(ge=0, le=64, description="charged with the first line of a row [bytes]")
 
 
@@ -53,6 +61,12 @@ class LookAheadFifo(Section):
 
     elements: int = Field(ge=1, le=2**31, description="capacity [elements]")
     elements_per_cycle: int = Field(ge=1, le=2**16, description="elements of A that enter in one cycle")
+
+
+class PartialFifo(Section):
+    """Partial results read ahead."""
+
+    elements: int = Field(ge=1, le=2**31, description="capacity, all inputs of a round together [elements]")
 
 
 class Writer(Section):
@@ -80,12 +94,15 @@ class Layout(Section):
 class SpArchConfig(MachineConfig):
     """Every parameter of SpArch."""
 
+    fidelity: Literal["fast", "cycle"] = Field(description="steps of the timing core, or every cycle and element")
     condense: bool = Field(description="condensed columns, or one partial matrix for each column of A")
     schedule: Schedule
     merge: Merge
     multipliers: Multipliers
     prefetch: PrefetchConfig
     look_ahead_fifo: LookAheadFifo
+    partial_fifo: PartialFifo
     writer: Writer
     element: Element
     mapping: Layout
+    dram: BankedDramConfig

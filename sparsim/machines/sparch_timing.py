@@ -1,20 +1,30 @@
-"""When the steps of SpArch's merge rounds happen: prefetcher, memory channels and buffers around them."""
+"""When the steps of SpArch's merge rounds happen: prefetcher, memory requests and the buffers between the stages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels.dram import add_stream
+from sparsim.kernels.dram import ACTIVATIONS, OCCUPIED, TURNS
 from sparsim.kernels.pipeline import run_pipeline
 from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, prefetch
-from sparsim.kernels.records import Prefetched, PrefetchParams, Timing, TimingParams
+from sparsim.kernels.records import Prefetched, PrefetchParams, Requests, Timing, TimingParams, Visits
 from sparsim.machines.activity import STREAMS
+from sparsim.machines.banked import dram_params
 from sparsim.machines.sparch_config import SpArchConfig
-from sparsim.machines.sparch_rounds import A_BYTES, A_ELEMENTS, MERGED, OUTPUT, PARTIAL, PRODUCTS, SLOTS, Rounds
+from sparsim.machines.sparch_rounds import (
+    A_ADDRESS,
+    A_BURSTS,
+    A_ELEMENTS,
+    MERGED,
+    OUTPUT,
+    PARTIAL,
+    PRODUCTS,
+    SLOTS,
+    Rounds,
+)
 from sparsim.matrix import IntArray
 
 __all__ = ["MEMORY_STAGES", "STAGES", "Tally", "quantum", "time_rounds"]
@@ -22,21 +32,24 @@ __all__ = ["MEMORY_STAGES", "STAGES", "Tally", "quantum", "time_rounds"]
 STEP_ELEMENTS = 256
 TICKS = 256
 PAGE = 4096
+UNLIMITED = 1 << 60
 STAGES = ("fetch_a", "look_ahead", "fetch_b", "multiply", "merge", "write")
 MEMORY_STAGES = [0, 2, 5]
-POLICIES = {"farthest": FARTHEST, "lru": LRU, "off": OFF}
+POLICIES = {"farthest": FARTHEST, "oracle": FARTHEST, "lru": LRU, "off": OFF}
 
 
 @dataclass
 class Tally:
     """What one product, or several in a row, came to; every number but the last two is a sum.
 
-    ``busy`` and ``blocked`` are cycles of the stages; a memory stage is busy for channel-cycles / channels.
+    ``busy`` and ``blocked`` are cycles of the stages; a memory stage is busy while its data are on the bus, channel
+    cycles / channels. ``dram_busy`` counts a channel while it serves anything, rows opening and turning included.
     """
 
     cycles: int = 0
     busy: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STAGES)))
     blocked: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STAGES)))
+    dram_busy: float = 0.0
     busiest_channel: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     layer_elements: IntArray = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
@@ -48,6 +61,7 @@ class Tally:
         self.cycles += times * other.cycles
         self.busy = self.busy + times * other.busy
         self.blocked = self.blocked + times * other.blocked
+        self.dram_busy += times * other.dram_busy
         self.busiest_channel += times * other.busiest_channel
         for key, value in other.counts.items():
             self.counts[key] = self.counts.get(key, 0) + times * int(value)
@@ -56,20 +70,12 @@ class Tally:
         self.first_round_ways = max(self.first_round_ways, other.first_round_ways)
 
 
-def _capacities(config: SpArchConfig) -> list[int]:
-    """Return the elements that fit between one stage and the next; an element of A waits in one FIFO throughout."""
-    return [
-        config.look_ahead_fifo.elements,
-        config.look_ahead_fifo.elements,
-        max(config.prefetch.lines, 1) * config.prefetch.line_elements,
-        config.merge.fifo_elements << config.merge.layers,
-        config.writer.fifo_elements,
-    ]
-
-
-def quantum(config: SpArchConfig) -> int:
-    """Return the elements of a step: small enough for every buffer."""
-    return min(STEP_ELEMENTS, *_capacities(config))
+def quantum(config: SpArchConfig) -> tuple[int, int]:
+    """Return how many elements a step may bring to the tree, and elements of A: small enough for every buffer."""
+    tree = config.merge.fifo_elements << config.merge.layers
+    elements = min(STEP_ELEMENTS, tree, config.writer.fifo_elements, config.partial_fifo.elements)
+    rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements, max(config.prefetch.run_ahead // 4, 1))
+    return elements, rows
 
 
 def time_rounds(
@@ -83,25 +89,25 @@ def time_rounds(
     nnz_a : elements of A.
     widths : bytes of one element of A, B or C, and of a partial result.
     """
-    steps, dram = rounds.steps, config.dram
+    steps, burst = rounds.steps, config.dram.burst_bytes
     element, coo = widths
     base = _addresses(rounds, row_elements, nnz_a, config, widths)
     fetched = _prefetch(rounds, row_elements, config, element, base[1])
-    work = np.zeros((3, steps.shape[0], dram.channels), dtype=np.int32)
-    work[1] = fetched.bus_bytes[: steps.shape[0]]
-    output = steps[:, OUTPUT]
-    burst = (dram.burst_bytes, dram.interleave_bytes)
-    bus = {
-        "a": add_stream(work[0], steps[:, A_BYTES], base[0], *burst),
-        "b": int(work[1].sum()),
-        "partial_read": add_stream(work[0], steps[:, PARTIAL] * coo, base[2], *burst),
-        "partial_write": add_stream(work[2], np.where(rounds.is_final, 0, output * coo), base[2], *burst),
-        "c": add_stream(work[2], np.where(rounds.is_final, output * element, 0), base[3], *burst),
+    output, final = steps[:, OUTPUT], rounds.is_final
+    streams = {
+        "a": _asked(steps[:, A_ADDRESS], steps[:, A_BURSTS] * burst),
+        "b": fetched.requests,
+        "partial_read": _read_back(rounds, base[2], coo, burst),
+        "partial_write": _written(np.where(final, 0, output * coo), base[2], burst),
+        "c": _written(np.where(final, output * element, 0), base[3], burst),
     }
-    timing = _pipeline(rounds, work, config)
-    cycles_per_byte = config.clock_ghz / dram.gb_s_per_channel
+    visits = _visits(
+        [[streams["a"]], [streams["partial_read"], streams["b"]], [streams["partial_write"], streams["c"]]],
+        steps.shape[0],
+    )
+    timing = _pipeline(rounds, fetched.visits, visits, config)
     busy = timing.busy / TICKS
-    busy[MEMORY_STAGES] /= dram.channels
+    busy[MEMORY_STAGES] /= config.dram.channels
     a_elements = int(steps[:, A_ELEMENTS].sum())
     payload = {
         "a": a_elements * element,
@@ -110,16 +116,18 @@ def time_rounds(
         "partial_write": rounds.partial_elements_written * coo,
         "c": rounds.nnz_c * element,
     }
+    occupied = timing.channels[:, OCCUPIED] / TICKS
     return Tally(
         cycles=int(-(-timing.total // TICKS)),
         busy=busy,
         blocked=timing.blocked / TICKS,
-        busiest_channel=float(work.sum(axis=(0, 1), dtype=np.int64).max(initial=0)) * cycles_per_byte,
+        dram_busy=float(occupied.mean()),
+        busiest_channel=float(occupied.max()),
         layer_elements=rounds.layer_elements,
         leaves=rounds.leaves,
         first_round_ways=rounds.first_round_ways,
         counts={
-            **{f"bus_{stream}": bus[stream] for stream in STREAMS},
+            **{f"bus_{stream}": int(streams[stream].size.sum()) for stream in STREAMS},
             **{f"payload_{stream}": payload[stream] for stream in STREAMS},
             "a_elements": a_elements,
             "products": int(steps[:, PRODUCTS].sum()),
@@ -131,6 +139,8 @@ def time_rounds(
             "additions": rounds.additions,
             "line_hits": fetched.hits,
             "line_misses": fetched.misses,
+            "row_activations": int(timing.channels[:, ACTIVATIONS].sum()),
+            "bus_turnarounds": int(timing.channels[:, TURNS].sum()),
             "steps": steps.shape[0],
         },
     )
@@ -157,36 +167,103 @@ def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, elem
     params = PrefetchParams(
         lines=settings.lines,
         line_bytes=settings.line_elements * element,
-        look_ahead=settings.look_ahead,
+        look_ahead=UNLIMITED if settings.policy == "oracle" else settings.look_ahead,
         unit_is_element=settings.look_ahead_unit == "elements",
         policy=POLICIES[settings.policy],
+        run_ahead=settings.run_ahead,
         element_bytes=element,
         pointer_bytes=settings.pointer_bytes,
         burst_bytes=config.dram.burst_bytes,
-        interleave_bytes=config.dram.interleave_bytes,
-        base_address=address,
+        address=address,
     )
-    return prefetch(rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), config.dram.channels, params)
+    return prefetch(rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), params)
 
 
-def _pipeline(rounds: Rounds, work: npt.NDArray[np.int32], config: SpArchConfig) -> Timing:
+def _asked(address: IntArray, size: IntArray) -> Requests:
+    """Return one request for every step that needs any bytes."""
+    step = np.flatnonzero(size)
+    return Requests(step, address[step], size[step])
+
+
+def _written(sizes: IntArray, address: int, burst: int) -> Requests:
+    """Return a stream written one step after the other; a burst moves with the step that fills it, or the last one."""
+    ends = np.cumsum(sizes)
+    full = ends // burst * burst
+    if full.size and ends[-1] > full[-1]:
+        full[np.flatnonzero(sizes)[-1] :] = -(-ends[-1] // burst) * burst
+    begins = np.concatenate(([0], full[:-1]))
+    return _asked(address + begins, full - begins)
+
+
+def _read_back(rounds: Rounds, address: int, width: int, burst: int) -> Requests:
+    """Return the requests for partial results: each input of a round is read evenly over the rows it is merged with."""
+    chunk = -(-16 * width // burst) * burst
+    found = []
+    for number, reads in enumerate(rounds.reads):
+        first, stop = rounds.starts[number], rounds.starts[number + 1]
+        needed = np.cumsum(rounds.steps[first:stop, PARTIAL])
+        for place, elements in reads:
+            if not elements:
+                continue
+            begin = (address + place * width) // burst * burst
+            end = -(-(address + (place + elements) * width) // burst) * burst
+            at = np.arange(begin, end, chunk)
+            share = (np.maximum(at - address - place * width, 0)) * needed[-1] // (elements * width)
+            found.append((first + np.searchsorted(needed, share, side="right"), at, np.minimum(chunk, end - at)))
+    if not found:
+        return Requests(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+    step, at, size = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.argsort(step, kind="stable")
+    return Requests(step[order], at[order], size[order])
+
+
+def _visits(asked: list[list[Requests]], steps: int) -> Visits:
+    """Put the streams of each visit in the order of their steps; the last visit writes."""
+    first = np.zeros((len(asked), steps + 1), dtype=np.int64)
+    address, size, passed = [], [], 0
+    for visit, streams in enumerate(asked):
+        step = np.concatenate([stream.step for stream in streams])
+        order = np.argsort(step, kind="stable")
+        address.append(np.concatenate([stream.address for stream in streams])[order])
+        size.append(np.concatenate([stream.size for stream in streams])[order])
+        first[visit] = passed + np.concatenate(([0], np.cumsum(np.bincount(step, minlength=steps))))
+        passed += step.size
+    is_write = np.arange(len(asked)) == len(asked) - 1
+    return Visits(first, np.concatenate(address), np.concatenate(size), is_write)
+
+
+def _pipeline(rounds: Rounds, line_visits: IntArray, visits: Visits, config: SpArchConfig) -> Timing:
     steps = rounds.steps
+    line_visits = line_visits[: steps.shape[0]]
     service = np.zeros((steps.shape[0], len(STAGES)), dtype=np.int64)
     service[:, 1] = -(-steps[:, A_ELEMENTS] * TICKS // config.look_ahead_fifo.elements_per_cycle)
     service[:, 3] = -(-steps[:, SLOTS] * TICKS // config.multipliers.groups)
     service[:, 4] = -(-steps[:, MERGED] * TICKS // config.merge.width)
+    # between fetching and multiplying wait lines of B and partial results: the fuller of the two buffers decides
+    ahead, partials = max(config.prefetch.run_ahead, 1), config.partial_fifo.elements
+    held = np.maximum(line_visits * partials, steps[:, PARTIAL] * ahead)
     size = np.zeros_like(service)
-    size[:, :5] = steps[:, [A_ELEMENTS, A_ELEMENTS, PRODUCTS, MERGED, OUTPUT]]
+    size[:, [0, 1, 3, 4]] = steps[:, [A_ELEMENTS, A_ELEMENTS, MERGED, OUTPUT]]
+    size[:, 2] = held
+    capacity = np.array(
+        [
+            config.look_ahead_fifo.elements,
+            config.look_ahead_fifo.elements,
+            max(ahead * partials, int(held.max(initial=0))),
+            config.merge.fifo_elements << config.merge.layers,
+            config.writer.fifo_elements,
+            -1,
+        ],
+        dtype=np.int64,
+    )
     latency = int(config.dram.latency_ns * config.clock_ghz * TICKS)
-    ticks_per_byte = Fraction(TICKS * config.clock_ghz / config.dram.gb_s_per_channel).limit_denominator(10**6)
     params = TimingParams(
-        memory_ticks=max(ticks_per_byte.numerator, 1),
-        memory_bytes=ticks_per_byte.denominator,
         latency=np.array([latency, 0, latency, 0, config.merge.layers * TICKS, 0], dtype=np.int64),
-        capacity=np.array([*_capacities(config), -1], dtype=np.int64),
+        capacity=capacity,
         window=np.full(len(STAGES), -1, dtype=np.int64),
         lanes=np.ones(len(STAGES), dtype=np.int64),
         memory=np.array([0, -1, 1, -1, -1, 2], dtype=np.int64),
         wait_stage=0,
     )
-    return run_pipeline(service, size, np.zeros_like(service), rounds.wait_for, work, params)
+    dram = dram_params(config.dram, config.clock_ghz * TICKS)
+    return run_pipeline(service, size, np.zeros_like(service), rounds.wait_for, visits, params, dram)

@@ -1,40 +1,90 @@
+"""The timing core against the event simulation, with the naive memory behind it."""
+
+from __future__ import annotations
+
 import numpy as np
+import pytest
 import reference
 from hypothesis import given, settings
-from strategies import pipelines
+from strategies import drams, pipelines
 
+from sparsim.kernels.dram import ACTIVATIONS, SEEN
 from sparsim.kernels.pipeline import run_pipeline
-from sparsim.kernels.records import TimingParams
+from sparsim.kernels.records import DramParams, TimingParams, Visits
+
+# a memory that is nothing but channels: no rows to open, nothing queued, no turns
+PLAIN = DramParams(**dict.fromkeys(DramParams._fields, 0))._replace(
+    **{"channels": 2, "interleave": 4, "burst": 4, "row": 1 << 20, "banks": 1, "groups": 1, "burst_ticks": 3},
+    **{"queue": 64, "high": 1},
+)
 
 
-def run_fast(case):
+def run_fast(case, dram=PLAIN):
+    """Run a drawn pipeline; its requests, (burst, bursts), are asked of ``dram``."""
     steps, stages = len(case["service"]), len(case["latency"])
-    channels = len(case["memory_work"][0][0]) if steps else 1
-    visits = [j for j in range(stages) if case["memory"][j]]
-    ticks = np.zeros((max(len(visits), 1), steps, channels), dtype=np.int32)
-    for v, j in enumerate(visits):
+    kinds = [(j, kind) for j, kind in enumerate(case["memory"]) if kind]
+    first = np.zeros((max(len(kinds), 1), steps + 1), dtype=np.int64)
+    asked = []
+    for visit, (j, _) in enumerate(kinds):
         for s in range(steps):
-            ticks[v, s] = case["memory_work"][s][j]
+            first[visit, s] = len(asked)
+            asked += case["asks"][s][j]
+        first[visit, steps] = len(asked)
+    requests = np.array(asked, dtype=np.int64).reshape(-1, 2) * dram.burst
+    is_write = np.array([kind == "write" for _, kind in kinds] or [False], dtype=np.bool_)
+    visits = Visits(first, requests[:, 0].copy(), requests[:, 1].copy(), is_write)
+    memory = np.full(stages, -1, dtype=np.int64)
+    for visit, (j, _) in enumerate(kinds):
+        memory[j] = visit
     grid = lambda name: np.array(case[name], dtype=np.int64).reshape(steps, stages)  # noqa: E731
     line = lambda name: np.array(case[name], dtype=np.int64)  # noqa: E731
-    memory = np.array([visits.index(j) if case["memory"][j] else -1 for j in range(stages)], dtype=np.int64)
     limits = (line("latency"), line("capacity"), line("window"), line("lanes"))
-    params = TimingParams(*limits, memory, case["wait_stage"], 1, 1)
-    return run_pipeline(grid("service"), grid("size"), grid("lane"), line("wait_for"), ticks, params)
+    params = TimingParams(*limits, memory, case["wait_stage"])
+    return run_pipeline(grid("service"), grid("size"), grid("lane"), line("wait_for"), visits, params, dram)
+
+
+def run_slow(case, dram):
+    """The same by events; ``dram`` is the naive memory."""
+    serve = {None: None, "read": dram.read, "write": dram.write}
+    size = dram.p.burst
+    asks = [[[(at * size, bursts * size) for at, bursts in asked] for asked in row] for row in case["asks"]]
+    return reference.pipeline(**case | {"memory": [serve[kind] for kind in case["memory"]], "asks": asks})
 
 
 @settings(max_examples=400, deadline=None)
-@given(pipelines())
-def test_equals_the_event_simulation(case):
-    expected = reference.pipeline(**case)
-    timing = run_fast(case)
-    assert timing.total == expected.total
-    for j, is_memory in enumerate(case["memory"]):
-        if not is_memory:
+@given(pipelines(), drams())
+def test_equals_the_event_simulation(case, fields):
+    params = DramParams(**fields)
+    dram = reference.Dram(params)
+    expected = run_slow(case, dram)
+    timing = run_fast(case, params)
+    assert timing.total == max(expected.total, dram.finish())
+    assert list(timing.channels[:, SEEN]) == [channel.done for channel in dram.channels]
+    assert list(timing.channels[:, ACTIVATIONS]) == [len(channel.activations) for channel in dram.channels]
+    for j, kind in enumerate(case["memory"]):
+        if kind:
+            bursts = sum(count for row in case["asks"] for _, count in row[j])
+            assert timing.busy[j] == bursts * params.burst_ticks
+        else:
             assert timing.busy[j] == sum(row[j] for row in case["service"])
 
 
-def tandem(steps, service, capacity):
+@settings(max_examples=150, deadline=None)
+@given(pipelines())
+def test_memory_without_banks_is_plain_channels(case):
+    """Reads wait for the data, so with nothing to open a channel serves one request after the other."""
+    case["memory"] = [kind and "read" for kind in case["memory"]]
+    channels = reference.PlainChannels(PLAIN.channels)
+
+    def serve(request, now):
+        first, bursts = request
+        return max(channels.serve((at % PLAIN.channels, PLAIN.burst_ticks), now) for at in range(first, first + bursts))
+
+    expected = reference.pipeline(**case | {"memory": [serve if kind else None for kind in case["memory"]]})
+    assert run_fast(case).total == expected.total
+
+
+def tandem(steps, service, capacity, memory=None, asks=None):
     stages = len(service)
     return {
         "service": [list(service)] * steps,
@@ -46,8 +96,8 @@ def tandem(steps, service, capacity):
         "capacity": [capacity] * (stages - 1) + [-1],
         "window": [-1] * stages,
         "lanes": [1] * stages,
-        "memory": [False] * stages,
-        "memory_work": [[[0]] * stages] * steps,
+        "memory": memory or [None] * stages,
+        "asks": [asks or [[]] * stages] * steps,
     }
 
 
@@ -61,3 +111,17 @@ def test_blocked_time_belongs_to_the_stage_before_the_slow_one():
     timing = run_fast(tandem(100, (1, 10), capacity=256))
     assert timing.blocked[0] > 80 * 9
     assert timing.blocked[1] == 0
+
+
+def test_writes_leave_when_they_are_queued_and_count_until_they_are_written():
+    # each step multiplies for 1 tick and writes 2 bursts, one on each channel
+    case = tandem(10, (1, 0), 256, memory=[None, "write"], asks=[[], [(0, 2)]])
+    posted = run_fast(case)
+    assert posted.total == 1 + 10 * 3
+    assert posted.busy[1] == 10 * 2 * 3
+    assert posted.blocked[0] == 0
+
+
+def test_a_step_larger_than_its_buffer_is_refused():
+    with pytest.raises(ValueError, match="larger than a buffer"):
+        run_fast(tandem(1, (1, 1), capacity=255))

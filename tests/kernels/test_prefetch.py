@@ -1,3 +1,7 @@
+"""The row prefetcher against its naive twin: what it fetches, when, and where that lies in memory."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import reference
@@ -8,47 +12,158 @@ from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, prefetch
 from sparsim.kernels.records import PrefetchParams
 
 POLICIES = {"farthest": FARTHEST, "lru": LRU, "off": OFF}
+WIDTH, POINTER, BASE = 4, 4, 4096  # bytes of an element and of a row pointer, and where B begins
 
 
 @st.composite
 def traces(draw):
     rows = draw(st.integers(1, 8))
-    return draw(st.lists(st.integers(0, rows - 1), max_size=40)), draw(
-        st.lists(st.integers(0, 9), min_size=rows, max_size=rows)
-    )
+    trace = draw(st.lists(st.integers(0, rows - 1), max_size=40))
+    return trace, draw(st.lists(st.integers(0, 9), min_size=rows, max_size=rows))
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    traces(),
-    st.integers(0, 6),
-    st.integers(1, 4),
-    st.integers(0, 20),
-    st.sampled_from(["line_ops", "elements"]),
-    st.sampled_from(list(POLICIES)),
-    st.sampled_from([0, 4]),
-)
-def test_equals_the_naive_buffer(case, lines, line_elements, look_ahead, unit, policy, pointer_bytes):
-    trace, lengths = case
-    element_bytes, line_bytes = 4, 4 * line_elements
-    row_bytes = [pointer_bytes + element_bytes * length for length in lengths]
-    expected = reference.prefetch(
-        trace, row_bytes, lines=lines, line_elements=line_bytes, look_ahead=look_ahead, unit=unit, policy=policy
-    )
+@st.composite
+def buffers(draw):
+    """Keywords of the naive buffer, line length in elements."""
+    return {
+        "lines": draw(st.integers(0, 6)),
+        "line_elements": draw(st.integers(1, 4)),
+        "look_ahead": draw(st.integers(0, 20)),
+        "run_ahead": draw(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 100])),
+        "unit": draw(st.sampled_from(["line_ops", "elements"])),
+        "policy": draw(st.sampled_from(list(POLICIES))),
+    }
+
+
+def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None):
     params = PrefetchParams(
-        lines, line_bytes, look_ahead, unit == "elements", POLICIES[policy], element_bytes, pointer_bytes, 1, 16, 0
+        lines=buffer["lines"],
+        line_bytes=WIDTH * buffer["line_elements"],
+        look_ahead=buffer["look_ahead"],
+        unit_is_element=buffer["unit"] == "elements",
+        policy=POLICIES[buffer["policy"]],
+        run_ahead=buffer["run_ahead"],
+        element_bytes=WIDTH,
+        pointer_bytes=pointer_bytes,
+        burst_bytes=burst,
+        address=BASE,
     )
-    products = np.cumsum([0, *(lengths[k] for k in trace)]).astype(np.int64)[1:]
-    got = prefetch(np.array(trace, dtype=np.int64), np.array(lengths, dtype=np.int64), products, 3, params)
+    if products is None:
+        products = np.cumsum([lengths[k] for k in trace])
+    row_elements = np.array(lengths, dtype=np.int64)
+    return prefetch(np.array(trace, dtype=np.int64), row_elements, np.asarray(products, dtype=np.int64), params)
+
+
+def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
+    """The naive buffer in bytes, the pointer in front of its row."""
+    row_bytes = [pointer_bytes + WIDTH * length for length in lengths]
+    return reference.prefetch(trace, row_bytes, **buffer | {"line_elements": WIDTH * buffer["line_elements"]})
+
+
+@settings(max_examples=500, deadline=None)
+@given(traces(), buffers(), st.sampled_from([0, POINTER]))
+def test_equals_the_naive_buffer(case, buffer, pointer_bytes):
+    trace, lengths = case
+    expected = naive(trace, lengths, buffer, pointer_bytes=pointer_bytes)
+    got = run(trace, lengths, buffer, pointer_bytes=pointer_bytes)
     assert (got.hits, got.misses, got.fetched_bytes) == (expected.hits, expected.misses, expected.fetched_elements)
-    assert got.bus_bytes.sum() == expected.fetched_elements  # bursts of one byte
+    assert got.requests.size.sum() == expected.fetched_elements  # bursts of one byte
+    assert got.visits.sum() == got.hits + got.misses
+
+
+def bytes_asked(requests):
+    return [set(range(at, at + size)) for at, size in zip(requests.address, requests.size, strict=True)]
+
+
+def test_a_window_of_elements_holds_all_their_lines():
+    """Three elements ahead are nine visits; the row's first line, needed first, stays, its others pass by."""
+    buffer = {"lines": 1, "line_elements": 1, "look_ahead": 3, "run_ahead": 0, "unit": "elements", "policy": "farthest"}
+    got = run([0, 0, 0], [2], buffer, burst=WIDTH)
+    pointer, first, second = BASE + 2 * WIDTH, BASE, BASE + WIDTH
+    assert list(got.requests.address) == [pointer, first, second, first, second, first, second]
+
+
+@settings(max_examples=150, deadline=None)
+@given(traces(), buffers(), st.data())
+def test_visits_and_requests_belong_to_the_step_that_multiplies_them(case, buffer, data):
+    """Without pointers, every line fetched is one request for exactly its bytes."""
+    trace, lengths = case
+    total = sum(lengths[k] for k in trace)
+    products = sorted([*data.draw(st.lists(st.integers(0, total), max_size=5)), total])
+    got = run(trace, lengths, buffer, pointer_bytes=0, products=products)
+    before = np.cumsum([0, *(lengths[k] for k in trace)])
+    place = np.cumsum([0, *lengths]) * WIDTH
+    line = WIDTH * buffer["line_elements"]
+    visits = reference.line_visits(trace, [WIDTH * length for length in lengths], line)
+    step_of = [
+        next(s for s, done in enumerate(products) if done > before[element] + segment * buffer["line_elements"])
+        for element, (_, segment) in visits
+    ]
+    assert list(got.visits) == list(np.bincount(step_of, minlength=len(products)))
+    fetching = naive(trace, lengths, buffer, pointer_bytes=0).fetching
+    assert list(got.requests.step) == [step_of[visit] for visit in fetching]
+    lying = []
+    for visit in fetching:
+        row, segment = visits[visit][1]
+        begin = BASE + place[row] + segment * line
+        lying.append(set(range(begin, min(begin + line, BASE + place[row + 1]))))
+    assert bytes_asked(got.requests) == lying
+
+
+@settings(max_examples=150, deadline=None)
+@given(traces(), buffers(), st.sampled_from([8, 32]))
+def test_bursts_hold_what_is_fetched(case, buffer, burst):
+    trace, lengths = case
+    got = run(trace, lengths, buffer, burst=burst)
+    assert (got.requests.size % burst == 0).all()
+    assert (got.requests.address % burst == 0).all()
+    assert (got.requests.size > 0).all()
+    assert got.requests.size.sum() >= got.fetched_bytes
+    assert (np.diff(got.requests.step) >= 0).all()
+    place = np.cumsum([0, *lengths]) * WIDTH + BASE
+    needed = {byte for row in trace for byte in range(place[row], place[row + 1])}
+    assert needed <= set().union(*bytes_asked(got.requests))
+    # pointers lie behind B, and are gathered into whole bursts
+    segments = [segment for _, segment in naive(trace, lengths, buffer).fetched]
+    pointers = segments.count(0) * POINTER
+    if place[-1] % burst == 0:
+        behind = got.requests.size[got.requests.address >= place[-1]].sum()
+        assert behind == -(-pointers // burst) * burst
 
 
 @pytest.mark.parametrize("burst", [32, 64])
 def test_bursts_cost_whole_transfers(burst):
-    params = PrefetchParams(0, 576, 8, True, OFF, 12, 0, burst, 256, 0)
+    params = PrefetchParams(0, 576, 8, True, OFF, 0, 12, 0, burst, 0)
     trace, lengths = np.array([0, 1, 1], dtype=np.int64), np.array([1, 2], dtype=np.int64)
-    got = prefetch(trace, lengths, np.array([1, 3, 5]), 16, params)
+    got = prefetch(trace, lengths, np.array([1, 3, 5]), params)
     assert got.fetched_bytes == 12 + 24 + 24
     # bytes 12 to 36 touch two bursts of 32 or one of 64
-    assert list(got.bus_bytes.sum(axis=1)) == [burst, 64, 64]
+    assert list(got.requests.size) == [burst, 64, 64]
+    assert list(got.requests.address) == [0, 0, 0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(traces(), buffers())
+def test_laws_of_reuse(case, buffer):
+    """What must hold: seeing everything is the optimum, no buffer fetches at every visit."""
+    trace, lengths = case
+
+    def misses(**changes):
+        return run(trace, [1] * len(lengths), buffer | changes, pointer_bytes=0).misses
+
+    best = misses(policy="farthest", look_ahead=1000, run_ahead=0)
+    assert best <= misses() <= misses(policy="off")
+    assert best <= misses(policy="lru", run_ahead=0)
+    ahead = {"look_ahead": 1000, "run_ahead": 1000}
+    if buffer["policy"] != "off":
+        assert misses(policy="farthest", **ahead) == misses(policy="lru", run_ahead=0)
+
+
+def test_running_ahead_takes_lines_from_reuse():
+    """Rows round and round, a few more than the buffer holds: what waits for its use cannot be kept for the next."""
+    trace = [row for _ in range(30) for row in range(10)]
+    buffer = {"lines": 8, "line_elements": 4, "look_ahead": 1000, "unit": "line_ops", "policy": "farthest"}
+    misses = [run(trace, [4] * 10, buffer | {"run_ahead": n}, pointer_bytes=0).misses for n in (0, 1, 2, 4, 8, 300)]
+    assert misses == sorted(misses)
+    assert misses[0] < 0.4 * len(trace)
+    assert misses[-1] == len(trace)

@@ -11,17 +11,20 @@ import numpy as np
 import pytest
 import reference
 import scipy.sparse as sp
+from checks import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matrices import matching_boundary
 from strategies import csr_matrices, matrix_pairs
 
+from sparsim.errors import ConfigError
 from sparsim.machines import STREAMS, machine
 from sparsim.matrix import Csr
 from sparsim.simulate import gemm, product
 from sparsim.workload import DataType, Operand, Workload
 
 ELEMENT, COO, POINTER = 12, 16, 4  # bytes at fp64
+LONG = 100_000
 COUNTS = (
     "condensed_columns",
     "merge_rounds",
@@ -57,8 +60,10 @@ def schedules(draw):
     return {
         "merge.layers": draw(st.integers(1, 3)),
         "schedule.weights": draw(st.sampled_from(["actual", "estimate"])),
-        "schedule.order": draw(st.sampled_from(["huffman", "sequential", "random"])),
+        "schedule.order": draw(st.sampled_from(["huffman", "sequential", "random", "accumulate"])),
         "schedule.seed": draw(st.integers(0, 2)),
+        "schedule.round_barrier": draw(st.booleans()),
+        "merge.pipelined": draw(st.sampled_from([True, True, False])),
     }
 
 
@@ -69,7 +74,8 @@ def buffers(draw):
         "prefetch.line_elements": draw(st.sampled_from([1, 2, 5, 48])),
         "prefetch.look_ahead": draw(st.sampled_from([0, 1, 3, 50])),
         "prefetch.look_ahead_unit": draw(st.sampled_from(["elements", "line_ops"])),
-        "prefetch.policy": draw(st.sampled_from(["farthest", "lru", "off"])),
+        "prefetch.policy": draw(st.sampled_from(["farthest", "oracle", "lru", "off"])),
+        "prefetch.run_ahead": draw(st.sampled_from([0, 1, 3, 256])),
     }
 
 
@@ -87,6 +93,7 @@ def naive_counts(a, b, fields):
         fields["schedule.weights"],
         order=fields["schedule.order"],
         permutation=permutation(fields, int(np.diff(a.indptr).max(initial=0))),
+        pipelined=fields["merge.pipelined"],
     )
 
 
@@ -113,8 +120,10 @@ def test_counts_equal_the_naive_twin_and_scipy(pair, fields):
 
 
 def rows_asked_for(a, fields, b):
-    """Rows of B in the order of the run: rounds, rows of A, tree positions."""
+    """Rows of B in the order of the run: rounds, rows of A, tree positions; or leaf after leaf before all rounds."""
     count = int(np.diff(a.indptr).max(initial=0))
+    if not fields["merge.pipelined"]:
+        return [k for column in reference.condensed_columns(a.indptr, a.indices) for _, k in column]
     weights = [reference.leaf_weight(a, b, leaf, fields["schedule.weights"]) for leaf in range(count)]
     schedule = reference.huffman_schedule(
         weights,
@@ -138,14 +147,16 @@ def test_rows_of_b_come_through_the_naive_buffer(pair, schedule, buffer):
     a, b = pair
     activity = sparch(**schedule, **buffer).run(workload(a, b))
     row_bytes = [POINTER + ELEMENT * int(length) for length in np.diff(b.indptr)]
+    oracle = buffer["prefetch.policy"] == "oracle"
     expected = reference.prefetch(
         rows_asked_for(a, schedule, b),
         row_bytes,
         lines=buffer["prefetch.lines"],
         line_elements=buffer["prefetch.line_elements"] * ELEMENT,
-        look_ahead=buffer["prefetch.look_ahead"],
+        look_ahead=10**6 if oracle else buffer["prefetch.look_ahead"],
+        run_ahead=buffer["prefetch.run_ahead"],
         unit=buffer["prefetch.look_ahead_unit"],
-        policy=buffer["prefetch.policy"],
+        policy="farthest" if oracle else buffer["prefetch.policy"],
     )
     assert activity.details["b_bytes_fetched"] == expected.fetched_elements
     assert (activity.details["line_hits"], activity.details["line_misses"]) == (expected.hits, expected.misses)
@@ -158,6 +169,7 @@ def test_trace_follows_the_naive_one_when_leaves_stand_in_order():
     a, b = scattered(30, 20, 0.3), scattered(20, 25, 0.2)
     count = int(np.diff(a.indptr).max())
     fields = {"merge.layers": 5, "schedule.order": "sequential", "schedule.weights": "actual", "schedule.seed": 0}
+    fields["merge.pipelined"] = True
     assert rows_asked_for(a, fields, b) == reference.b_row_trace(a, [list(range(count))], count)
 
 
@@ -191,6 +203,8 @@ def outer_product_counts(a, b, fields):
         for layer in range(layers):
             entering[layer] += len({(p >> layer, key) for p, leaves in enumerate(inputs) for key in union(leaves)})
     written = sum(len(union(frozenset().union(*inputs))) for inputs in rounds[:-1])
+    if not fields["merge.pipelined"]:
+        written += sum(len(reached) for reached in keys)
     return {
         "condensed_columns": len(used),
         "merge_rounds": len(rounds),
@@ -210,6 +224,39 @@ def test_without_condensing_every_column_is_a_partial_matrix(pair, fields):
     assert activity.details["condensed_columns"] == np.unique(a.indices).size
     condensed = sparch(**fields).run(workload(a, b))
     assert (activity.multiplies, activity.nnz_c) == (condensed.multiplies, condensed.nnz_c)
+
+
+def leaves_of(a, condense):
+    """The elements of A leaf by leaf, as (row, place in memory): A lies by rows, or by columns if not condensed."""
+    if condense:
+        columns = reference.condensed_columns(a.indptr, a.indices)
+        return [[(row, int(a.indptr[row]) + j) for row, _ in column] for j, column in enumerate(columns)]
+    by_column = sorted((k, row) for row in range(a.shape[0]) for k in reference.row_of(a, row))
+    used = sorted({k for k, _ in by_column})
+    return [[(row, at) for at, (k, row) in enumerate(by_column) if k == leaf] for leaf in used]
+
+
+@settings(max_examples=80, deadline=None)
+@given(matrix_pairs(), st.integers(1, 3), st.booleans(), st.booleans())
+def test_a_is_read_in_whole_bursts_by_the_round_that_multiplies_it(pair, layers, condense, pipelined):
+    a, b = pair
+    leaves = leaves_of(a, condense)
+    fields = {
+        "schedule.order": "sequential",
+        "merge.layers": layers,
+        "condense": condense,
+        "merge.pipelined": pipelined,
+    }
+    schedule = reference.huffman_schedule([0] * len(leaves), 1 << layers, order="sequential")
+    if pipelined:
+        asked = []
+        for inputs in schedule:
+            elements = [element for node in sorted(inputs) if node < len(leaves) for element in leaves[node]]
+            asked.append([at for _, at in (sorted(elements) if condense else elements)])
+    else:
+        asked = [[at for leaf in leaves for _, at in leaf]]
+    bursts = sum(len(part) for places in asked for part in reference.bursts_read(places, ELEMENT, 32))
+    assert sparch(**fields).run(workload(a, b)).dram_bytes["a"] == 32 * bursts
 
 
 def test_sixteen_partial_matrices_become_twelve():
@@ -281,7 +328,7 @@ def test_panels_cut_b_and_nothing_else(pair, width, schedule):
     assert cut.details["condensed_columns"] == whole.details["condensed_columns"]
     assert cut.details["first_round_ways"] == whole.details["first_round_ways"]
     assert cut.details["merge_rounds"] == panels * whole.details["merge_rounds"]
-    assert_laws(cut, work)
+    assert_laws(cut, work, sparch(**schedule).config)
 
 
 @settings(max_examples=60, deadline=None)
@@ -391,7 +438,8 @@ def assert_laws(activity, work, config=None):
         assert fetched >= referenced
     assert fetched == details["b_bytes_fetched"]
     assert details["layer_elements"] == sorted(details["layer_elements"], reverse=True)
-    assert details["layer_elements"][0] == activity.multiplies + details["partial_elements_read"]
+    pipelined = config.merge.pipelined
+    assert details["layer_elements"][0] == activity.multiplies * pipelined + details["partial_elements_read"]
     moved = sum(activity.dram_bytes.values())
     assert activity.cycles >= moved / config.dram_bytes_per_cycle - 1e-6
     for stage in activity.stages.values():
@@ -399,8 +447,10 @@ def assert_laws(activity, work, config=None):
         assert min(stage.starved, stage.blocked) >= -1e-6
         assert stage.busy + stage.starved + stage.blocked == pytest.approx(activity.cycles)
     dram = activity.stages["dram"].busy
-    assert dram == pytest.approx(sum(activity.stages[name].busy for name in ("fetch_a", "fetch_b", "write")))
-    assert dram >= moved / config.dram_bytes_per_cycle - 1e-6
+    on_the_bus = sum(activity.stages[name].busy for name in ("fetch_a", "fetch_b", "write"))
+    assert on_the_bus == pytest.approx(moved / config.dram_bytes_per_cycle)
+    assert dram >= on_the_bus - 1e-6
+    assert (details["row_activations"] > 0) == (moved > 0)
     assert activity.stages["multiply"].busy >= activity.multiplies / 16 - 1e-6
     assert activity.stages["merge"].busy >= details["layer_elements"][0] / config.merge.width - 1e-6
     assert activity.limited_by in ("look_ahead", "multiply", "merge", "dram", "prefetch", "latency", "load_imbalance")
@@ -413,7 +463,8 @@ def assert_laws(activity, work, config=None):
 def test_conservation(pair, schedule, buffer, orientation, condense):
     work = workload(*pair)
     options = schedule | buffer | {"mapping.orientation": orientation, "condense": condense}
-    assert_laws(sparch(**options).run(work), work)
+    built = sparch(**options)
+    assert_laws(built.run(work), work, built.config)
 
 
 BIG = {
@@ -424,35 +475,140 @@ BIG = {
 }
 
 
+MORE = {
+    "dram.channels": (2, 4, 8, 16, 32),
+    "dram.gb_s_per_channel": (1.0, 2.0, 8.0, 64.0),
+    "dram.banks": (4, 8, 16, 32),
+    "dram.queue_bursts": (25, 32, 64, 256),
+    "prefetch.lines": (1, 16, 64, 1024),
+    "partial_fifo.elements": (256, 2048, 8192),
+    "multipliers.groups": (1, 2, 4),
+}
+SLOWER_MEMORY = {
+    "dram.t_rcd_ns": (0.0, 14.0, 60.0),
+    "dram.t_ccd_l_ns": (0.0, 6.0, 20.0),
+    "dram.t_faw_ns": (0.0, 40.0, 200.0),
+    "dram.t_rfc_ns": (0.0, 260.0, 1000.0),
+    "dram.write_to_read_ns": (0.0, 18.0, 100.0),
+    "dram.latency_ns": (0.0, 100.0, 400.0),
+}
+
+
 @pytest.mark.parametrize("name", BIG)
 def test_conservation_with_several_rounds(name):
     work = BIG[name]
-    for overrides in ({}, {"merge.layers": 2}, {"prefetch.lines": 8}, {"look_ahead_fifo.elements": 16}):
+    variants = (
+        {},
+        {"merge.layers": 2},
+        {"merge.layers": 2, "merge.pipelined": False},
+        {"prefetch.lines": 8, "prefetch.run_ahead": 4},
+        {"look_ahead_fifo.elements": 16, "partial_fifo.elements": 64},
+        {"schedule.round_barrier": False, "schedule.order": "accumulate", "merge.layers": 2},
+    )
+    for overrides in variants:
         built = sparch(**overrides)
         assert_laws(built.run(work), work, built.config)
 
 
 @pytest.mark.parametrize("name", BIG)
-@pytest.mark.parametrize("field", ["dram.channels", "dram.gb_s_per_channel", "prefetch.lines", "multipliers.groups"])
+@pytest.mark.parametrize("field", MORE)
 def test_more_of_it_is_not_slower(name, field):
     """Within 2 %: other channels, another victim or another schedule of memory may cost a little."""
-    values = {
-        "dram.channels": (2, 4, 8, 16, 32),
-        "dram.gb_s_per_channel": (1.0, 2.0, 8.0, 64.0),
-        "prefetch.lines": (1, 16, 64, 1024),
-        "multipliers.groups": (1, 2, 4),
-    }[field]
-    activities = [sparch(**{field: value, "merge.layers": 3}).run(BIG[name]) for value in values]
+    activities = [sparch(**{field: value, "merge.layers": 3}).run(BIG[name]) for value in MORE[field]]
     for before, after in pairwise(activities):
         assert after.cycles <= 1.02 * before.cycles + 1
         if field == "prefetch.lines":
             assert after.details["b_bytes_fetched"] <= before.details["b_bytes_fetched"]
 
 
+@pytest.mark.parametrize("field", SLOWER_MEMORY)
+def test_slower_memory_is_not_faster(field):
+    """Every row of B is fetched anew, so that memory decides."""
+    fields = {"prefetch.policy": "off", "merge.layers": 3}
+    cycles = [sparch(**fields | {field: value}).run(BIG["scattered"]).cycles for value in SLOWER_MEMORY[field]]
+    assert all(before <= 1.02 * after for before, after in pairwise(cycles))
+    assert cycles[0] < cycles[-1]
+
+
+def test_rows_of_dram_are_opened_where_streams_jump():
+    """A row holds 85 elements: one long row of B opens each DRAM row once, rows of two elements far more often."""
+    long_row = run(Workload(Operand.dense(1, 1), Operand.dense(1, LONG)))
+    read_and_written = sum(long_row.dram_bytes.values())
+    assert long_row.details["row_activations"] <= 1.1 * read_and_written / 1024 + 16 * 2
+    pairs = Operand.of(Csr.build((LONG, LONG), 2 * np.arange(LONG + 1), np.arange(2 * LONG) % LONG))
+    rows = np.sort(np.random.default_rng(0).choice(LONG, 2000, replace=False))
+    short = run(Workload(Operand.of(Csr.build((1, LONG), np.array([0, 2000]), rows)), pairs))
+    assert short.details["row_activations"] > 1000
+    assert sum(short.dram_bytes.values()) < 500 * 1024
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrix_pairs(), schedules(), buffers())
+def test_a_round_barrier_never_saves_anything(pair, schedule, buffer):
+    work = workload(*pair)
+    fields = schedule | buffer
+    free, stopping = (sparch(**fields | {"schedule.round_barrier": stop}).run(work) for stop in (False, True))
+    assert free.cycles <= stopping.cycles
+    assert free.dram_bytes == stopping.dram_bytes
+    assert {key: free.details[key] for key in COUNTS} == {key: stopping.details[key] for key in COUNTS}
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_a_round_barrier_never_saves_anything_where_it_matters(name):
+    free, stopping = (run(BIG[name], merge__layers=2, schedule__round_barrier=stop) for stop in (False, True))
+    assert free.cycles <= stopping.cycles
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrix_pairs(), schedules(), st.booleans())
+def test_two_phases_write_and_read_every_product(pair, schedule, condense):
+    """16 bytes each way for every product, besides the results of rounds; what the tree merges is the same."""
+    work = workload(*pair)
+    fields = schedule | {"condense": condense}
+    one, two = (sparch(**fields | {"merge.pipelined": at_once}).run(work) for at_once in (True, False))
+    for stream in ("partial_read", "partial_write"):
+        assert two.payload_bytes[stream] == one.payload_bytes[stream] + COO * one.multiplies
+    for stream in ("a", "c"):
+        assert two.payload_bytes[stream] == one.payload_bytes[stream]
+    assert (two.multiplies, two.nnz_c) == (one.multiplies, one.nnz_c)
+    same = ("condensed_columns", "merge_rounds", "first_round_ways", "layer_elements")
+    assert [two.details[key] for key in same] == [one.details[key] for key in same]
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_merging_while_multiplying_saves_time(name):
+    assert run(BIG[name]).cycles < run(BIG[name], merge__pipelined=False).cycles
+
+
+@pytest.mark.parametrize("lines", [4, 32, 128])
+def test_policies_in_the_order_of_what_they_know(lines):
+    """Knowing all next uses misses least. In bytes, rows being of different lengths, it is least but for 1 %."""
+    fields = {"prefetch.lines": lines, "prefetch.run_ahead": 0, "prefetch.look_ahead": 512}
+    policies = ("oracle", "farthest", "lru", "off")
+    details = [sparch(**fields, **{"prefetch.policy": policy}).run(BIG["scattered"]).details for policy in policies]
+    misses = [d["line_misses"] for d in details]
+    fetched = [d["b_bytes_fetched"] for d in details]
+    assert misses[0] == min(misses)
+    assert fetched[0] <= 1.01 * min(fetched)
+    for some in (misses, fetched):
+        assert max(some) == some[-1]
+
+
+def test_running_far_ahead_leaves_nothing_to_reuse():
+    """Where every line waits for its use, the farthest next use is no better than the least recent one."""
+    far = {"prefetch__lines": 64, "prefetch__run_ahead": 10**6}
+    farthest, lru = (run(BIG["scattered"], prefetch__policy=policy, **far) for policy in ("oracle", "lru"))
+    assert farthest.details["b_bytes_fetched"] == lru.details["b_bytes_fetched"]
+    near = run(BIG["scattered"], prefetch__lines=64, prefetch__run_ahead=8)
+    assert near.details["b_bytes_fetched"] < 0.8 * farthest.details["b_bytes_fetched"]
+
+
 @pytest.mark.parametrize("lines", [4, 32, 128])
 def test_a_longer_look_ahead_fetches_less(lines):
     fetched = [
-        run(BIG["scattered"], prefetch__lines=lines, prefetch__look_ahead=window).details["b_bytes_fetched"]
+        run(BIG["scattered"], prefetch__lines=lines, prefetch__look_ahead=window, prefetch__run_ahead=0).details[
+            "b_bytes_fetched"
+        ]
         for window in (0, 8, 64, 512, 8192)
     ]
     assert all(after <= 1.02 * before for before, after in pairwise(fetched))
@@ -465,9 +621,12 @@ def test_condensing_and_huffman_order_save_traffic():
     work = BIG["scattered"]
     plain = run(work, condense=False, schedule__order="sequential", merge__layers=3)
     condensed = run(work, schedule__order="sequential", merge__layers=3)
+    accumulated = run(work, schedule__order="accumulate", merge__layers=3)
     huffman = run(work, merge__layers=3)
     partial = [x.details["partial_elements_written"] for x in (plain, condensed, huffman)]
     assert partial[0] > partial[1] > partial[2] > 0
+    # the first inputs are merged again in every round
+    assert accumulated.details["partial_elements_written"] > partial[1]
 
 
 def test_very_slow_memory_does_not_overflow():
@@ -475,9 +634,33 @@ def test_very_slow_memory_does_not_overflow():
     assert slow.cycles >= sum(slow.dram_bytes.values()) / 16e-3
 
 
-# --- a row of a hundred thousand -------------------------------------------------------------------------------------
+# --- the configuration ------------------------------------------------------------------------------------------------
 
-LONG = 100_000
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"dram.interleave_bytes": 48}, ("interleave_bytes", "whole bursts")),
+        ({"dram.row_bytes": 1000}, ("row_bytes", "whole bursts")),
+        ({"dram.interleave_bytes": 96, "dram.row_bytes": 256}, ("row_bytes", "multiple")),
+        ({"dram.write_high": 6}, ("write_low < write_high",)),
+        ({"dram.queue_bursts": 16}, ("write_high <= queue_bursts",)),
+        ({"dram.bank_groups": 32}, ("bank_groups", "banks")),
+        ({"prefetch.run_ahead": -1}, ("prefetch.run_ahead", "greater than or equal to 0")),
+        ({"schedule.order": "shortest"}, ("schedule.order", "accumulate")),
+        ({"prefetch.policy": "belady"}, ("prefetch.policy", "oracle")),
+    ],
+)
+def test_a_memory_that_cannot_be_is_refused(fields, words):
+    refused(lambda: machine("sparch", fields), "sparch", *words, kind=ConfigError)
+
+
+def test_a_memory_without_refresh_has_no_refresh():
+    never, seldom = (run(BIG["scattered"], dram__t_refi_ns=interval) for interval in (0.0, 1e6))
+    assert never.cycles == seldom.cycles
+
+
+# --- a row of a hundred thousand -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["column", "diagonal", "row"])
@@ -491,11 +674,16 @@ def test_a_very_long_row_costs_its_slowest_stage(kind):
         work = Workload(row, Operand.of(Csr.build((LONG, LONG), np.arange(LONG + 1), np.arange(LONG))))
     else:
         work = Workload(Operand.dense(1, 1), row)
-    activity = run(work, look_ahead_fifo__elements_per_cycle=16)
+    free = {"look_ahead_fifo__elements_per_cycle": 16, "schedule__round_barrier": False}
+    activity = run(work, **free)
     slowest = max(stage.busy for stage in activity.stages.values())
     separate = sum(stage.busy for name, stage in activity.stages.items() if name != "dram")
-    assert separate > 1.3 * slowest
-    assert activity.cycles <= 1.15 * slowest + 2 * activity.details["merge_rounds"]
+    assert separate > 1.25 * slowest
+    rounds = activity.details["merge_rounds"]
+    assert activity.cycles <= 1.15 * slowest + 2 * rounds
+    # a barrier makes every round but the first wait for two latencies at least, of reading and of reading back
+    stopping = run(work, **free | {"schedule__round_barrier": True})
+    assert 200 * (rounds - 1) <= stopping.cycles - activity.cycles <= 600 * (rounds - 1)
 
 
 # --- the public matrices ---------------------------------------------------------------------------------------------
@@ -514,6 +702,14 @@ AUTHORS_SCHEDULER = {
         "b_bytes": 10_191_596,
     },
 }
+BUFFERS = {  # the same code with other buffers: hit rates by bytes, in per cent, and how far bytes lie below them
+    "window 1024": ({"prefetch.look_ahead": 1024}, (82.7, 80.9), 0.155),
+    "window unlimited": ({"prefetch.policy": "oracle"}, (94.6, 95.9), 0.03),
+    "512 lines": ({"prefetch.lines": 512}, (86.0, 86.7), 0.03),
+    "2048 lines": ({"prefetch.lines": 2048}, (97.3, 96.9), 0.08),
+    "24 elements a line": ({"prefetch.line_elements": 24}, (90.1, 88.3), 0.03),
+    "96 elements a line": ({"prefetch.line_elements": 96}, (95.8, 97.2), 0.03),
+}
 SQUARED = {  # products and non-zeros of A·A
     "wiki-Vote.mtx": (4_542_805, 1_831_112),
     "p2p-Gnutella31.mtx": (538_318, 537_601),
@@ -530,12 +726,29 @@ SQUARED = {  # products and non-zeros of A·A
 def test_authors_scheduler(real_data, name):
     """Counts of the author's code on two matrices of the paper: 12-byte elements, window in line operations."""
     told = AUTHORS_SCHEDULER[name]
-    activity = run(product(real_data / "matrices" / f"{name}.mtx"), prefetch__look_ahead_unit="line_ops")
+    work = product(real_data / "matrices" / f"{name}.mtx")
+    activity = run(work, prefetch__look_ahead_unit="line_ops", prefetch__run_ahead=0)
     d = activity.details
     assert (d["condensed_columns"], d["merge_rounds"], d["first_round_ways"]) == told["counts"]
     assert d["partial_elements_written"] + d["partial_elements_read"] == pytest.approx(told["partial"], rel=0.02)
     assert d["layer_elements"] == pytest.approx([1000 * count for count in told["layers"]], rel=0.02)
     assert d["b_bytes_fetched"] == pytest.approx(told["b_bytes"], rel=0.05)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("buffer", BUFFERS)
+def test_authors_scheduler_with_other_buffers(real_data, buffer):
+    """Never more bytes than the author's code, and 3 % fewer at most, but for two rows.
+
+    The largest miss is 15.1 % (facebook, window 1024; wiki-Vote 10.8 %), then 7.9 % (facebook, 2048 lines). Hit rates
+    are told to 0.1 points, which is 1.5 % of the bytes at 97 %.
+    """
+    fields, rates, below = BUFFERS[buffer]
+    for name, rate in zip(AUTHORS_SCHEDULER, rates, strict=True):
+        built = sparch(**{"prefetch.look_ahead_unit": "line_ops", "prefetch.run_ahead": 0} | fields)
+        activity = built.run(product(real_data / "matrices" / f"{name}.mtx"))
+        told = (1 - rate / 100) * ELEMENT * activity.multiplies
+        assert (1 - below) * told <= activity.details["b_bytes_fetched"] <= told
 
 
 @pytest.mark.real_data
