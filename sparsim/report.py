@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparsim._version import __version__
-from sparsim.energy import EnergyTable, energy_pj
+from sparsim.energy import EnergyTable, area_mm2, energy_pj
 from sparsim.errors import ModelError
 from sparsim.machines import Activity, Machine
 from sparsim.machines.base import flatten
@@ -47,6 +47,11 @@ FIELDS: dict[str, tuple[str, str]] = {
     "bounds.compulsory_bytes": ("bytes", "referenced elements of A and B and all of C, each once"),
     "bounds.nominal_bytes": ("bytes", "12 · (nnz_a + nnz_b + nnz_c), the literature's minimum"),
     "bounds.roofline_cycles": ("cycles", "larger of multiplies / peak and compulsory bytes / bandwidth"),
+}
+# Sections whose keys differ between machines; the area is there where it is known.
+COMPONENTS: dict[str, tuple[str, str]] = {
+    "energy_pj.": ("pJ", "energy of this component"),
+    "machine.area_mm2.": ("mm2", "area, of this unit or total, at the machine's node"),
 }
 
 
@@ -125,7 +130,8 @@ class Report:
 
         rows = []
         for key, value in self.flat().items():
-            unit, description = FIELDS.get(key, ("pJ" if key.startswith("energy_pj.") else "", ""))
+            part = next((about for prefix, about in COMPONENTS.items() if key.startswith(prefix)), ("", ""))
+            unit, description = FIELDS.get(key, part)
             rows.append({"field": key, "value": value, "unit": unit, "description": description})
         return pd.DataFrame(rows).set_index("field")
 
@@ -191,6 +197,7 @@ def build_report(workload: Workload, machine: Machine, activity: Activity, table
             "config": config.model_dump(mode="json"),
             "technology_nm": config.technology_nm,
             "assumed": machine.assumed,
+            **({"area_mm2": area} if (area := area_mm2(machine)) else {}),
         },
         "cycles": {
             "total": activity.cycles,
@@ -203,7 +210,7 @@ def build_report(workload: Workload, machine: Machine, activity: Activity, table
         "time_s": seconds,
         "gflops": flop / seconds / 1e9 if seconds else 0.0,
         "dram_bytes": {"total": sum(activity.dram_bytes.values()), **activity.dram_bytes},
-        "energy_pj": energy_pj(activity, workload.dtype, config.dram, seconds, table),
+        "energy_pj": energy_pj(activity, workload.dtype, config.dram, seconds, table, machine.inventory()),
         "bounds": _bounds(workload, machine, activity),
         "details": _details(workload, machine, activity, seconds),
         "provenance": {

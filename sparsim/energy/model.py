@@ -3,7 +3,8 @@
 A table is one family of published numbers; tables are never mixed inside one comparison. Arithmetic is looked up by
 operation and data type. A buffer access follows from the table's SRAM points: energy against capacity on a log-log
 line between them (and beyond, along the nearest segment), times width over the width of the table's access. DRAM has
-two terms, per byte moved and per second at peak bandwidth, because the literature charges both ways.
+two terms, per byte moved and per second at peak bandwidth, because the literature charges both ways. A table may
+also charge power x time for what a machine is built of; a machine that does not say what that is cannot be asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
@@ -49,6 +50,7 @@ class EnergyTable:
     sram : capacity in bytes to pJ for one access of ``sram_width_bytes``.
     dram : technology to pJ a byte moved.
     dram_static : technology to W for each GB/s of peak bandwidth.
+    static : kind of piece ("bytes", "comparators") to W for each one in a machine's inventory, busy or not.
     """
 
     name: str
@@ -59,6 +61,7 @@ class EnergyTable:
     sram_width_bytes: int
     dram: Mapping[str, TableEntry]
     dram_static: Mapping[str, TableEntry]
+    static: Mapping[str, TableEntry] = field(default_factory=dict)
 
     def operation(self, name: str, dtype: DataType) -> float:
         """Return pJ of one operation on ``dtype``.
@@ -94,6 +97,27 @@ class EnergyTable:
         static = self.dram_static.get(technology)
         return self.dram[technology].value, static.value if static else 0.0
 
+    def static_watts(self, inventory: Mapping[str, float]) -> dict[str, float]:
+        """Return W by component, used or not; ``inventory`` as :meth:`~sparsim.machines.Machine.inventory` gives it.
+
+        Raises
+        ------
+        ConfigError
+            If the table charges such power and the inventory is empty: charging nothing would favour that machine.
+        """
+        if self.static and not inventory:
+            place = "charges power x time for what a machine is built of, which this machine does not say"
+            raise ConfigError(
+                f"energy table '{self.name}' {place}; use '{DEFAULT_TABLE}', or a machine with an inventory (sparch)",
+                key="--energy",
+            )
+        watts: dict[str, float] = {}
+        for key, pieces in inventory.items():
+            component, _, kind = key.rpartition(".")
+            if kind in self.static:
+                watts[component] = watts.get(component, 0.0) + pieces * self.static[kind].value
+        return watts
+
 
 def table_names() -> list[str]:
     """Return the names of the shipped tables."""
@@ -126,13 +150,22 @@ def load_table(name: str = DEFAULT_TABLE) -> EnergyTable:
         sram_width_bytes=data["sram_width_bytes"],
         dram=entries(data["dram"]),
         dram_static=entries(data.get("dram_static", {})),
+        static=entries(data.get("static", {})),
     )
 
 
 def energy_pj(
-    activity: Activity, dtype: DataType, dram: DramConfig, seconds: float, table: EnergyTable
+    activity: Activity,
+    dtype: DataType,
+    dram: DramConfig,
+    seconds: float,
+    table: EnergyTable,
+    inventory: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Return pJ by component; "total" is the sum of the others."""
+    """Return pJ by component; "total" is the sum of the others.
+
+    ``inventory`` is what the machine is built of, for tables that charge it power x time.
+    """
     parts: dict[str, float] = {}
     for name, count in activity.operations.items():
         if count:
@@ -140,6 +173,8 @@ def energy_pj(
     for name, buffer in activity.buffers.items():
         access = table.sram_access(buffer.capacity_bytes, buffer.width_bytes)
         parts[name] = (buffer.reads + buffer.writes) * access
+    for name, watts in table.static_watts(inventory or {}).items():
+        parts[f"{name}_static"] = watts * seconds * 1e12
     per_byte, watts_per_gb_s = table.dram_terms(dram.technology)
     parts["dram_access"] = sum(activity.dram_bytes.values()) * per_byte
     parts["dram_static"] = watts_per_gb_s * dram.gb_s * seconds * 1e12

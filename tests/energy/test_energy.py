@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from importlib import resources
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsim.energy import energy_pj, load_table, table_names
+from sparsim.energy.model import TableEntry
 from sparsim.errors import ConfigError
 from sparsim.machines import STREAMS, Activity, Buffer, Stage, machine, preset_names
 from sparsim.machines.base import DramConfig
@@ -22,7 +24,7 @@ HBM = DramConfig(
 
 
 def entries(table):
-    for section in ("operations", "sram", "dram", "dram_static"):
+    for section in ("operations", "sram", "dram", "dram_static", "static"):
         for key, entry in getattr(table, section).items():
             yield f"{section}.{key}", entry
 
@@ -46,6 +48,7 @@ def test_sources_resolve(name):
                 "sram": ("pJ",),
                 "dram": ("pJ/byte",),
                 "dram_static": ("W/(GB/s)", "W per GB/s"),
+                "static": ("W per byte", "W per comparator"),
             }[key.partition(".")[0]]
         )
         if entry.status in ("derived", "assumed"):
@@ -70,9 +73,10 @@ def test_sram_line_passes_through_its_points(name):
         assert table.sram_access(size, 2 * table.sram_width_bytes) == pytest.approx(2 * entry.value)
 
 
+@pytest.mark.parametrize("name", TABLES)
 @given(st.integers(0, 2**30), st.integers(0, 2**30), st.integers(1, 1024))
-def test_larger_sram_never_costs_less(one, other, width):
-    table = load_table()
+def test_larger_sram_never_costs_less(name, one, other, width):
+    table = load_table(name)
     small, large = (table.sram_access(size, width) for size in sorted((one, other)))
     assert 0 < small <= large
 
@@ -145,10 +149,31 @@ def test_what_is_missing_is_refused_in_one_line(ask, words):
 
 
 def test_another_family_does_not_fill_a_gap():
-    import dataclasses
-
     table = load_table()
     left = {key: entry for key, entry in table.operations.items() if key != "multiply.fp64"}
     poorer = dataclasses.replace(table, operations=left)
     with pytest.raises(ConfigError, match=r"no multiply for fp64; allowed: bf16, fp16, fp32, int8"):
         energy_pj(activity(), DataType.FP64, HBM, 1e-6, poorer)
+
+
+STATIC = dataclasses.replace(
+    load_table(),
+    static={
+        "bytes": TableEntry(value=2.0, unit="W per byte", source="none", status="assumed", note="a test"),
+        "comparators": TableEntry(value=5.0, unit="W per comparator", source="none", status="assumed", note="a test"),
+    },
+)
+
+
+def test_power_of_what_a_machine_is_built_of():
+    built = {"rows.bytes": 3, "merge.comparators": 4, "merge.bytes": 1, "merge.adders": 7, "multipliers.units": 9}
+    energy = energy_pj(activity(), DataType.FP16, HBM, 1e-6, STATIC, built)
+    plain = energy_pj(activity(), DataType.FP16, HBM, 1e-6, load_table())
+    more = {"rows_static": 6e6, "merge_static": 22e6}
+    assert energy == pytest.approx(plain | more | {"total": plain["total"] + sum(more.values())})
+
+
+def test_a_machine_that_does_not_say_what_it_is_built_of_is_not_charged_nothing():
+    with pytest.raises(ConfigError, match="horowitz_45nm"):
+        energy_pj(activity(), DataType.FP16, HBM, 1e-6, STATIC)
+    assert energy_pj(activity(), DataType.FP16, HBM, 1e-6, load_table())["total"] > 0

@@ -1,0 +1,80 @@
+"""Area of a machine by unit: its inventory times the silicon one piece takes.
+
+A published area is split over what its unit is built of, so that it moves when a buffer, the mergers or the tree do.
+Every figure and its status stands in ``areas/<preset>.toml``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from sparsim.energy.model import TableEntry
+from sparsim.errors import ConfigError, nearest
+from sparsim.machines.base import Machine
+
+__all__ = ["AreaTable", "area_mm2", "area_names", "load_areas"]
+
+
+@dataclass(frozen=True)
+class AreaTable:
+    """The areas behind one machine.
+
+    Parameters
+    ----------
+    technology_nm : process node of all areas [nm].
+    published : unit to mm2, and "total", as the source gives them.
+    per_piece : unit to key of :meth:`~sparsim.machines.Machine.inventory` to mm2 for one piece of it.
+    """
+
+    technology_nm: int
+    published: Mapping[str, TableEntry]
+    per_piece: Mapping[str, Mapping[str, TableEntry]]
+
+
+def area_names() -> list[str]:
+    """Return the presets whose area is known."""
+    folder = resources.files("sparsim.energy").joinpath("areas")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+@cache
+def load_areas(preset: str) -> AreaTable:
+    """Read the areas of ``preset``.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    if preset not in area_names():
+        raise ConfigError(f"no areas of '{preset}'{nearest(preset, area_names())}", key="area")
+    text = resources.files("sparsim.energy").joinpath("areas", f"{preset}.toml").read_text("utf-8")
+    data = tomllib.loads(text)
+    return AreaTable(
+        technology_nm=data["technology_nm"],
+        published={unit: TableEntry(**entry) for unit, entry in data["published"].items()},
+        per_piece={
+            unit: {key: TableEntry(**entry) for key, entry in pieces.items()}
+            for unit, pieces in data["per_piece"].items()
+        },
+    )
+
+
+def area_mm2(machine: Machine) -> dict[str, float]:
+    """Return mm2 by unit at the machine's node, and their "total"; nothing for a machine whose area is not known.
+
+    Another node than the table's scales all of it by the square of the node, as ACES (ASPLOS 2024) does.
+    """
+    if machine.preset.name not in area_names():
+        return {}
+    table, inventory = load_areas(machine.preset.name), machine.inventory()
+    shrink = (machine.config.technology_nm / table.technology_nm) ** 2
+    units = {
+        unit: shrink * sum(inventory[key] * entry.value for key, entry in pieces.items())
+        for unit, pieces in table.per_piece.items()
+    }
+    return {"total": sum(units.values()), **units}
