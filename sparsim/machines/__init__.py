@@ -16,6 +16,7 @@ CLASSES = {
     "sparch": "sparsim.machines.sparch:SpArch",
     "tiled_gemm": "sparsim.machines.tiled_gemm:TiledGemm",
     "systolic": "sparsim.machines.systolic:SystolicArray",
+    "outerspace": "sparsim.machines.outerspace:OuterSpace",
     "tensor_core": "sparsim.machines.tensor_core:TensorCore",
 }
 
