@@ -519,6 +519,7 @@ class _Channel:
         self.turns = 0
         self.bursts_left: list[int] = []  # when each read burst left the queue
         self.posted: list[tuple[Piece, int]] = []  # queued writes and when they came
+        self.last_read = self.last_written = 0
         self.bursts_taken = 0
         self.bursts_written: list[int] = []  # when each write burst left the queue
         self.done = 0
@@ -531,11 +532,12 @@ class _Channel:
         admitted = max([now, *ahead])
         self.write_while_idle(admitted)
         end = self.serve(piece, admitted, is_write=False)
+        self.last_read = max(self.last_read, end)
         self.bursts_left += [end] * piece.bursts
         return end
 
     def write(self, piece: Piece, now: int) -> int:
-        """Taken when there is room, as reads are; served from the high mark down to the low one."""
+        """Taken when there is room, as reads are; served at once when no read waits, else from the high mark to the low."""
         self.write_while_idle(now)
         while self.queued() + piece.bursts > self.p.queue:
             self.serve_posted(now)
@@ -543,7 +545,10 @@ class _Channel:
         taken = max([now, *(self.bursts_written[i] for i in range(first, first + piece.bursts) if i >= 0)])
         self.bursts_taken += piece.bursts
         self.posted.append((piece, taken))
-        if self.queued() >= self.p.high:
+        if taken >= self.last_read:
+            while self.posted:
+                self.serve_posted(0)
+        elif self.queued() >= self.p.high or (self.last_was_write and taken < self.last_written):
             while self.queued() > self.p.low:
                 self.serve_posted(taken)
         return taken
@@ -561,6 +566,7 @@ class _Channel:
         piece, came = self.posted.pop(0)
         end = self.serve(piece, max(came, now), is_write=True)
         self.bursts_written += [end] * piece.bursts
+        self.last_written = end
         return end
 
     def write_while_idle(self, until: int) -> None:
@@ -579,6 +585,7 @@ class _Channel:
         self.refresh(since)
         since = max(since, self.refreshed)
         if is_write != self.last_was_write:
+            self.bus = max([self.bus, *(free - p.ccd + p.burst_ticks for free in self.group.values())])
             self.bus += p.to_write if is_write else p.to_read
             self.last_was_write = is_write
             self.turns += 1

@@ -7,10 +7,10 @@ its work without gaps: the data bus (a burst each), its bank group (bursts ``ccd
 what a first-ready, first-come-first-served controller approaches with a full queue: while a piece waits for its row,
 the bus serves others. A piece enters the queue when the one ``queue`` bursts before it has left.
 
-Writes wait in a queue of their own, into which they are taken as reads are into theirs. They are served when ``high``
-are queued, until ``low`` are left, or while the bus is idle (Kim et al. 2016, Ramulator, Controller.h); a change of
-direction leaves the bus idle. A refresh closes all rows. One iteration is one piece. Not modelled: command slots, the
-order of commands inside a queue.
+Writes wait in a queue of their own, into which they are taken as reads are into theirs. They are served while no read
+is queued, and when ``high`` are queued, until ``low`` are left (Kim et al. 2016, Ramulator, Controller.h); writes that
+come meanwhile prolong it. A change of direction leaves the bus idle, a refresh closes all rows. One iteration is one
+piece. Not modelled: command slots, the order of commands inside a queue.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ __all__ = ["finish_writes", "new_channels", "read_request", "serve_stream", "wri
 
 Array = npt.NDArray[Any]
 
-CHANNEL_FIELDS = 15
-(BUS, WRITING, REFRESH, REFRESHED, ACTS, SLOT, QUEUED, FIRST, LAST, TAKEN, LEFT, SEEN, OCCUPIED, ACTIVATIONS, TURNS) = (
-    range(CHANNEL_FIELDS)
-)
+CHANNEL_FIELDS = 17
+BUS, WRITING, REFRESH, REFRESHED, ACTS, SLOT, QUEUED, FIRST, LAST = range(9)
+TAKEN, LEFT, READ, WROTE, SEEN, OCCUPIED, ACTIVATIONS, TURNS = range(9, CHANNEL_FIELDS)
 BANK_FIELDS = 4
 ROW, ACTIVATED, ENDED, GROUP = range(BANK_FIELDS)  # GROUP: when bank group number b, kept beside bank b, is free
 PIECE_FIELDS = 4
@@ -109,6 +108,9 @@ def _access(
     """Serve one piece that has been in the queue since ``t``; return when its last data are on the bus."""
     t = _refresh(channel, bank, c, t, params)
     if channel[c, WRITING] != write:
+        for g in range(params.groups):
+            if bank[c, g, GROUP] > 0:
+                channel[c, BUS] = max(channel[c, BUS], bank[c, g, GROUP] - params.ccd + params.burst_ticks)
         channel[c, BUS] += params.to_write if write else params.to_read
         channel[c, WRITING] = write
         channel[c, TURNS] += 1
@@ -138,6 +140,7 @@ def _drain(
         for i in range(bursts):
             slots[params.channels + c, (channel[c, LEFT] + i) % params.queue] = end
         channel[c, LEFT] += bursts
+        channel[c, WROTE] = end
         channel[c, QUEUED] -= bursts
         channel[c, FIRST] = (at + 1) % params.queue
 
@@ -198,6 +201,7 @@ def read_request(
         if channel[c, QUEUED] > 0:
             _drain_idle(channel, bank, acts, slots, writes, c, admitted, params)
         finished = _access(channel, bank, acts, c, b, row, bursts, admitted, 0, params)
+        channel[c, READ] = max(channel[c, READ], finished)
         for i in range(bursts):
             slots[c, (channel[c, SLOT] + i) % params.queue] = finished
         channel[c, SLOT] = (channel[c, SLOT] + bursts) % params.queue
@@ -238,7 +242,9 @@ def write_request(
         writes[c, at, ARRIVED] = taken
         channel[c, LAST] = (at + 1) % params.queue
         channel[c, QUEUED] += bursts
-        if channel[c, QUEUED] >= params.high:
+        if taken >= channel[c, READ]:
+            _drain(channel, bank, acts, slots, writes, c, 0, LONG_AGO, params)
+        elif channel[c, QUEUED] >= params.high or (channel[c, WRITING] and taken < channel[c, WROTE]):
             _drain(channel, bank, acts, slots, writes, c, params.low, taken, params)
         done = max(done, taken)
         address += length

@@ -246,6 +246,7 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
     empty = np.empty(16, dtype=np.int64)
     sent = _Sent(empty, empty.copy(), empty.copy())
     visits = np.zeros(max(step_products.size, 1), dtype=np.int64)
+    ahead = np.full(visits.size, max(params.run_ahead, 1), dtype=np.int64)
     visit = np.int64(0)
     hits = 0
     count = 0
@@ -279,6 +280,7 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
                 continue
             while tree[1] == PINNED and head[TAKEN] == params.lines and head[USED] < visit - 1:
                 _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
+                ahead[step] = min(ahead[step], max(visit - head[USED], 1))
             _store(slot_of, line_in, tree, head, line, key, params)
             payload = min(params.line_bytes, size - segment * params.line_bytes)
             fetched += payload
@@ -299,4 +301,4 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
         sent = _send(sent, count, step, params.address + place[rows], 1, params.burst_bytes)
         count += 1
     requests = Requests(sent.step[:count], sent.address[:count], sent.size[:count])
-    return Prefetched(hits, visit - hits, fetched, visits, requests)
+    return Prefetched(hits, visit - hits, fetched, visits, ahead, requests)

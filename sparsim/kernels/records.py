@@ -102,12 +102,16 @@ class Visits(NamedTuple):
 
 
 class Prefetched(NamedTuple):
-    """What the prefetcher did; ``visits`` are the line visits of each step."""
+    """What the prefetcher did.
+
+    ``visits`` are the line visits of each step, ``ahead`` how many could be fetched and not used when it was fetched.
+    """
 
     hits: int
     misses: int
     fetched_bytes: int
     visits: Array
+    ahead: Array
     requests: Requests
 
 

@@ -30,6 +30,7 @@ from sparsim.matrix import IntArray
 __all__ = ["MEMORY_STAGES", "STAGES", "Tally", "quantum", "time_rounds"]
 
 STEP_ELEMENTS = 256
+SHARES = 8  # steps that every buffer holds at least: what is inside a step does not overlap with itself
 TICKS = 256
 PAGE = 4096
 UNLIMITED = 1 << 60
@@ -73,9 +74,12 @@ class Tally:
 def quantum(config: SpArchConfig) -> tuple[int, int]:
     """Return how many elements a step may bring to the tree, and elements of A: small enough for every buffer."""
     tree = config.merge.fifo_elements << config.merge.layers
-    elements = min(STEP_ELEMENTS, tree, config.writer.fifo_elements, config.partial_fifo.elements)
-    rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements, max(config.prefetch.run_ahead // 4, 1))
-    return elements, rows
+    elements = min(
+        STEP_ELEMENTS, *(size // SHARES for size in (tree, config.writer.fifo_elements, config.partial_fifo.elements))
+    )
+    ahead = min(config.prefetch.run_ahead, config.prefetch.lines)
+    rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements // SHARES, ahead // SHARES)
+    return max(elements, 1), max(rows, 1)
 
 
 def time_rounds(
@@ -105,7 +109,7 @@ def time_rounds(
         [[streams["a"]], [streams["partial_read"], streams["b"]], [streams["partial_write"], streams["c"]]],
         steps.shape[0],
     )
-    timing = _pipeline(rounds, fetched.visits, visits, config)
+    timing = _pipeline(rounds, fetched, visits, config)
     busy = timing.busy / TICKS
     busy[MEMORY_STAGES] /= config.dram.channels
     a_elements = int(steps[:, A_ELEMENTS].sum())
@@ -232,16 +236,16 @@ def _visits(asked: list[list[Requests]], steps: int) -> Visits:
     return Visits(first, np.concatenate(address), np.concatenate(size), is_write)
 
 
-def _pipeline(rounds: Rounds, line_visits: IntArray, visits: Visits, config: SpArchConfig) -> Timing:
+def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArchConfig) -> Timing:
     steps = rounds.steps
-    line_visits = line_visits[: steps.shape[0]]
     service = np.zeros((steps.shape[0], len(STAGES)), dtype=np.int64)
     service[:, 1] = -(-steps[:, A_ELEMENTS] * TICKS // config.look_ahead_fifo.elements_per_cycle)
     service[:, 3] = -(-steps[:, SLOTS] * TICKS // config.multipliers.groups)
     service[:, 4] = -(-steps[:, MERGED] * TICKS // config.merge.width)
     # between fetching and multiplying wait lines of B and partial results: the fuller of the two buffers decides
     ahead, partials = max(config.prefetch.run_ahead, 1), config.partial_fifo.elements
-    held = np.maximum(line_visits * partials, steps[:, PARTIAL] * ahead)
+    lines = (fetched.visits * ahead // fetched.ahead)[: steps.shape[0]]  # where few lines are left, a visit takes more
+    held = np.maximum(lines * partials, steps[:, PARTIAL] * ahead)
     size = np.zeros_like(service)
     size[:, [0, 1, 3, 4]] = steps[:, [A_ELEMENTS, A_ELEMENTS, MERGED, OUTPUT]]
     size[:, 2] = held

@@ -230,10 +230,13 @@ def test_writes_return_at_once_while_the_queue_has_room():
 
 def test_writes_are_drained_while_the_memory_is_idle():
     params = hbm(channels=1)
-    wait_for_writes, _, _ = one_by_one(params, [(0, 8, True, 0)] * 3 + [(0, 1, False, 0)])
-    assert wait_for_writes[-1] == 18  # below the high mark, a read that comes along goes first
+    read = (0, 1, False, 0)
+    go_first, _, _ = one_by_one(params, [read, *[(0, 8, True, 0)] * 3, read])
+    assert go_first[-1] == 18  # while a read is under way and below the high mark, reads go first
+    wait, _, _ = one_by_one(params, [*[(0, 8, True, 0)] * 3, read])
+    assert wait[-1] > 24 * 4 + 18  # writes that met no read are on their way
     after, _, counters = one_by_one(params, [(0, 8, True, 0)] * 3 + [(0, 1, False, 1000)])
     assert after[-1] == 1000 + 6
     assert counters[0, TURNS] == 2
-    full, _, _ = one_by_one(params, [(0, 8, True, 0)] * 4 + [(0, 1, False, 0)])
+    full, _, _ = one_by_one(params, [read, *[(0, 8, True, 0)] * 4, read])
     assert full[-1] > 24 * 4 + 18  # at the high mark it waits for the drain and the turn
