@@ -23,6 +23,7 @@ _HOME = {
     "Report": "report",
     "Workload": "workload",
     "compare": "compare",
+    "datasets": "datasets",
     "gemm": "simulate",
     "inspect": "inspect",
     "load": "io",
@@ -31,8 +32,10 @@ _HOME = {
     "prune": "pruning",
     "save_network": "io",
     "simulate": "simulate",
+    "validate": "fidelity",
     "zoo": "zoo",
 }
+_MODULES = ("datasets", "zoo")
 
 __all__ = [
     "Comparison",
@@ -43,6 +46,7 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
+    "datasets",
     "gemm",
     "inspect",
     "load",
@@ -51,12 +55,14 @@ __all__ = [
     "prune",
     "save_network",
     "simulate",
+    "validate",
     "zoo",
 ]
 
 if TYPE_CHECKING:
-    from sparsim import zoo
+    from sparsim import datasets, zoo
     from sparsim.compare import Comparison, compare
+    from sparsim.fidelity import validate
     from sparsim.inspect import inspect
     from sparsim.io import load, save_network
     from sparsim.machines import machine
@@ -72,14 +78,14 @@ class _Package(ModuleType):
     """The package, which keeps its verbs: importing the module ``compare`` must not hide the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in _HOME and name != "zoo"):
+        if not (isinstance(value, ModuleType) and name in _HOME and name not in _MODULES):
             super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _HOME:
             raise AttributeError(f"module 'sparsim' has no attribute '{name}'")
         home = import_module(f"sparsim.{_HOME[name]}")
-        return home if name == "zoo" else getattr(home, name)
+        return home if name in _MODULES else getattr(home, name)
 
     def __dir__(self) -> list[str]:
         return [*__all__, "__doc__", "__file__", "__path__"]

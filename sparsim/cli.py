@@ -68,6 +68,7 @@ def simulate(
     dtype: Dtype = None,
     energy: Energy = "",
     fields: Set = None,
+    fidelity: Annotated[str | None, typer.Option(help="fast, or cycle: every element in every cycle.")] = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -80,7 +81,7 @@ def simulate(
         a,
         b,
         on=on,
-        overrides=_overrides(fields),
+        overrides=_overrides(fields) | ({} if fidelity is None else {"fidelity": fidelity}),
         columns=columns,
         activation_density=activation_density,
         gemm_shape=None if gemm is None else _integers(gemm, "--gemm", 3),
@@ -231,6 +232,53 @@ def machines(
     print_lines(
         ["'sparsim machines NAME' shows what a machine models, what it does not, and every constant with its source"]
     )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A public matrix, or GROUP/NAME of SuiteSparse.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Look here first.")] = None,
+) -> None:
+    """Download a public matrix once and print where it is kept; without a name, list the names."""
+    from sparsim import datasets
+    from sparsim.terminal import print_lines
+
+    if name is None:
+        print_lines(datasets.names())
+    else:
+        typer.echo(datasets.find(name, folder) or datasets.fetch(name))
+
+
+@app.command()
+def validate(
+    papers: Annotated[
+        list[str] | None, typer.Argument(metavar="[PAPER]...", help="sparch, outerspace, tensor_core; all by default.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the public matrices lie.")] = None,
+    stand_ins: Annotated[
+        bool, typer.Option("--stand-ins", help="Add means over 20 matrices, missing ones generated.")
+    ] = False,
+    every_row: Annotated[
+        bool, typer.Option("--all", help="Also every oracle workload, and figures no model covers.")
+    ] = False,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Hold the models against published, measured and counted figures; exit code 1 if an asserted one is off."""
+    from sparsim.fidelity import validate as run
+    from sparsim.terminal import print_csv, print_json, print_validation
+
+    _one_output(as_json, as_csv)
+    validation = run(papers or (), folder=data, stand_ins=stand_ins)
+    rows = [row.to_dict() for row in validation.rows]
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        print_csv(rows)
+    else:
+        print_validation(validation, every_row)
+    if not validation.holds:
+        raise typer.Exit(1)
 
 
 @app.command()

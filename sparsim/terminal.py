@@ -7,8 +7,9 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +18,18 @@ from sparsim.compare import Comparison
 from sparsim.report import Report
 from sparsim.verdict import summary_rows
 
-__all__ = ["print_comparison", "print_csv", "print_json", "print_lines", "print_report", "print_table"]
+if TYPE_CHECKING:
+    from sparsim.fidelity import Row, Validation
+
+__all__ = [
+    "print_comparison",
+    "print_csv",
+    "print_json",
+    "print_lines",
+    "print_report",
+    "print_table",
+    "print_validation",
+]
 
 
 def print_json(data: Any) -> None:
@@ -82,3 +94,40 @@ def print_comparison(comparison: Comparison) -> None:
     if guesses:
         counts = ", ".join(f"{name} {count}" for name, count in guesses.items())
         print_lines([f"assumed constants: {counts} ('sparsim machines NAME' lists them with the reason)"])
+
+
+def print_validation(validation: Validation, every_row: bool = False) -> None:
+    """Print one table a paper, what is off, and the summary; without ``every_row`` the ones a person reads."""
+    rows = validation.rows if every_row else validation.main_rows
+    for paper in dict.fromkeys(row.paper for row in rows):
+        table = Table(title=Text(paper), title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("figure", overflow="fold", ratio=1)
+        for head in ("published", "model", "error"):
+            table.add_column(head, justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+        for row in rows:
+            if row.paper == paper:
+                table.add_row(*_validation_cells(row))
+        Console(highlight=False).print(table)
+    print_lines(f"off: {row.paper}, {row.quantity}, {row.workload}: {row.note}" for row in validation.off)
+    print_lines([validation.summary])
+
+
+def _validation_cells(row: Row) -> list[Text]:
+    """Return what, published, modelled, error over what is allowed, verdict over certainty."""
+    allowed = ""
+    if row.tolerance is not None:
+        allowed = f"±{row.tolerance:.1%}" if row.tolerance >= 1e-6 else "exact"
+    elif row.role == "at_least":
+        allowed = "≥ 0"
+    figure = Text(f"{row.workload}: {row.quantity}" + (f" [{row.unit}]" if row.unit != "x" else ""))
+    if row.note:
+        figure.append(f"\n{row.note}", style="dim")
+    error = "" if row.error is None else f"{row.error:+.1%}"
+    numbers = ("" if value is None else _short(value) for value in (row.published, row.modelled))
+    return [figure, *map(Text, numbers), Text(f"{error}\n{allowed}"), Text(f"{row.verdict}\n{row.certainty}")]
+
+
+def _short(value: float) -> str:
+    """Write a count in full and anything else with four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or (value == int(value) and abs(value) >= 100) else f"{value:.4g}"
