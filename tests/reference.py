@@ -537,7 +537,7 @@ class _Channel:
         return end
 
     def write(self, piece: Piece, now: int) -> int:
-        """Taken when there is room, as reads are; served at once when no read waits, else from the high mark to the low."""
+        """Taken when there is room; served at once when no read waits, else from the high mark down to the low."""
         self.write_while_idle(now)
         while self.queued() + piece.bursts > self.p.queue:
             self.serve_posted(now)
