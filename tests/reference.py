@@ -466,12 +466,13 @@ class Dram:
     """Banked memory asked for whole bursts, (address, bytes), by ascending time; `p` is any record with the fields.
 
     Addresses go round the channels in stripes of `interleave` bytes, and a channel's rows round its banks. Requests
-    fall into pieces: bursts of one stripe and one row, at most a queue full.
+    fall into pieces: bursts of one stripe and one row, at most a quarter of a queue.
     """
 
     def __init__(self, p: Any) -> None:
         self.p = p
         self.channels = [_Channel(p) for _ in range(p.channels)]
+        self.posted = 0  # when the last write was taken
 
     def pieces(self, request: Request) -> list[Piece]:
         p = self.p
@@ -482,7 +483,7 @@ class Dram:
             stripe, within = divmod(at, p.interleave)
             turn, channel = divmod(stripe, p.channels)
             row_of_channel = (turn * p.interleave + within) // p.row
-            if (stripe, row_of_channel) == open_place and found[-1].bursts < p.queue:
+            if (stripe, row_of_channel) == open_place and found[-1].bursts < max(p.queue // 4, 1):
                 found[-1] = found[-1]._replace(bursts=found[-1].bursts + 1)
             else:
                 open_place = (stripe, row_of_channel)
@@ -494,8 +495,11 @@ class Dram:
         return max((self.channels[piece.channel].read(piece, now) for piece in self.pieces(request)), default=now)
 
     def write(self, request: Request, now: int) -> int:
-        """Answered when the queues have taken everything."""
-        return max((self.channels[piece.channel].write(piece, now) for piece in self.pieces(request)), default=now)
+        """Answered when the queues have taken everything, one piece after the other."""
+        self.posted = max(self.posted, now)
+        for piece in self.pieces(request):
+            self.posted = self.channels[piece.channel].write(piece, self.posted)
+        return self.posted
 
     def finish(self) -> int:
         """Serve what is queued; when the last channel is done."""

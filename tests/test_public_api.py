@@ -41,10 +41,12 @@ def test_import_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("source", sorted((PACKAGE / "kernels").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_every_kernel_is_compiled_by_the_one_decorator_and_says_what_it_does(source):
+def test_every_kernel_is_compiled_by_a_decorator_of_the_house_and_says_what_it_does(source):
     for node in ast.parse(source.read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef):
-            assert [ast.unparse(d) for d in node.decorator_list] == ["kernel"], node.name
+            decorators = [ast.unparse(d) for d in node.decorator_list]
+            python_side = source.stem == "cycle_dram" and node.name in ("lay_out_memory",)
+            assert decorators in ([[]] if python_side else [["kernel"], ["step"], ["inner"]]), node.name
             assert ast.get_docstring(node), node.name
 
 

@@ -630,15 +630,22 @@ def test_a_burst_waits_for_room_in_the_queue():
 
 def test_writes_are_posted_and_drained():
     dram = memory()
+    assert dram.read((0, 4), 0) == 12
     assert [dram.write((0, 4), 0) for _ in range(3)] == [0, 0, 0]
-    # the first was served while idle, when the next came at the same tick it was not yet
-    assert dram.channels[0].queued() == 3
+    assert dram.channels[0].queued() == 3  # a read is under way
     assert dram.write((0, 4), 0) == 0
-    assert dram.channels[0].queued() == 1
-    # turned once, three bursts of an opened row, and what is left when idle
-    assert dram.channels[0].bus == 2 + 3 * 2
-    assert dram.channels[0].done == 10 + 2
-    assert dram.finish() == 12 + 3
+    assert dram.channels[0].queued() == 1  # the high mark, down to the low one
+    assert dram.channels[0].turns == 1
+    dram.finish()
+    assert dram.channels[0].queued() == 0
+
+
+def test_writes_that_meet_no_read_go_out_at_once():
+    dram = memory()
+    assert [dram.write((0, 4), 0) for _ in range(3)] == [0, 0, 0]
+    assert dram.channels[0].queued() == 0
+    assert dram.channels[0].bus == 2 + 3 * 2  # turned once, three bursts of an opened row
+    assert dram.finish() == dram.channels[0].done
     assert dram.channels[0].turns == 1
 
 
@@ -649,8 +656,8 @@ def test_idle_memory_writes_before_a_later_read():
     assert dram.channels[0].turns == 2
     busy = memory()
     busy.write((0, 4), 5)
-    assert busy.read((0, 4), 5) == 5 + 12
-    assert busy.channels[0].queued() == 1
+    assert busy.read((0, 4), 5) >= 5 + 12  # the write is on its way
+    assert busy.channels[0].queued() == 0
 
 
 def test_refresh_closes_rows_and_holds_up():

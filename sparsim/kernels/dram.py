@@ -27,9 +27,9 @@ __all__ = ["finish_writes", "new_channels", "read_request", "serve_stream", "wri
 
 Array = npt.NDArray[Any]
 
-CHANNEL_FIELDS = 17
+CHANNEL_FIELDS = 18
 BUS, WRITING, REFRESH, REFRESHED, ACTS, SLOT, QUEUED, FIRST, LAST = range(9)
-TAKEN, LEFT, READ, WROTE, SEEN, OCCUPIED, ACTIVATIONS, TURNS = range(9, CHANNEL_FIELDS)
+TAKEN, LEFT, READ, WROTE, SEEN, OCCUPIED, ACTIVATIONS, TURNS, POSTED = range(9, CHANNEL_FIELDS)  # POSTED: of all
 BANK_FIELDS = 4
 ROW, ACTIVATED, ENDED, GROUP = range(BANK_FIELDS)  # GROUP: when bank group number b, kept beside bank b, is free
 PIECE_FIELDS = 4
@@ -170,10 +170,10 @@ def _place(address: int, params: DramParams) -> tuple[int, int, int]:
 
 @kernel
 def _piece(address: int, end: int, params: DramParams) -> int:
-    """Return the bytes from ``address`` that share a channel and a row and fit its queue, at most up to ``end``."""
+    """Return the bytes from ``address`` that share a channel and a row, at most a quarter of a queue, up to ``end``."""
     size = min(end, (address // params.interleave + 1) * params.interleave) - address
     inside = address // (params.interleave * params.channels) * params.interleave + address % params.interleave
-    return min(size, params.row - inside % params.row, params.queue * params.burst)
+    return min(size, params.row - inside % params.row, max(params.queue // 4, 1) * params.burst)
 
 
 @kernel
@@ -222,8 +222,11 @@ def write_request(
     t: int,
     params: DramParams,
 ) -> int:
-    """Write whole bursts from ``address`` on, handed over at ``t``; return when the write queues have taken them."""
-    done = t
+    """Write whole bursts from ``address`` on, handed over at ``t``; return when the write queues have taken them.
+
+    Writes are taken in the order in which they come: one that finds its queue full holds up those behind it.
+    """
+    t = max(t, channel[0, POSTED])
     end = address + size
     while address < end:
         length = _piece(address, end, params)
@@ -246,9 +249,10 @@ def write_request(
             _drain(channel, bank, acts, slots, writes, c, 0, LONG_AGO, params)
         elif channel[c, QUEUED] >= params.high or (channel[c, WRITING] and taken < channel[c, WROTE]):
             _drain(channel, bank, acts, slots, writes, c, params.low, taken, params)
-        done = max(done, taken)
+        t = taken
         address += length
-    return done
+    channel[0, POSTED] = t
+    return t
 
 
 @kernel

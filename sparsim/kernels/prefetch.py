@@ -10,7 +10,7 @@ farther ahead, the less of the buffer is left for reuse (running ahead without l
 LRU does). With ``run_ahead`` 0 a line is fetched when it is used, and passes the buffer by if it is itself no nearer
 than the victim: the rule of the author's scheduler. One iteration is one visit of a line.
 
-Not modelled here: time; fetching is always as far ahead as it may be. The look-ahead is continuous over merge rounds.
+Not modelled here: time; fetching is always as far ahead as it may be, and the look-ahead always full.
 Row pointers that miss are gathered into whole bursts: they are too small to be charged one each.
 """
 
@@ -140,10 +140,11 @@ def _look_ahead(
     params: PrefetchParams,
     now: int,
     visit: int,
+    stop: int,
 ) -> None:
-    """Move the head of the window on and note the next use of every line it passes."""
+    """Move the head of the window on, up to element ``stop``, and note the next use of every line it passes."""
     ring = next_use.size - 1
-    while head[ELEMENT] < trace.size:
+    while head[ELEMENT] < stop:
         ahead = head[ELEMENT] - now if params.unit_is_element else head[VISIT] - visit
         if ahead > params.look_ahead:
             return
@@ -225,7 +226,9 @@ def _send(sent: _Sent, count: int, step: int, address: int, size: int, burst: in
 
 
 @kernel
-def prefetch(trace: Array, row_elements: Array, step_products: Array, params: PrefetchParams) -> Prefetched:
+def prefetch(
+    trace: Array, row_elements: Array, step_products: Array, known: Array, params: PrefetchParams
+) -> Prefetched:
     """Run the line visits of ``trace`` through the buffer.
 
     Parameters
@@ -233,6 +236,7 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
     trace : rows of B in the order in which elements of A ask for them, over all rounds.
     row_elements : elements of each row of B.
     step_products : products of all pipeline steps up to and including each; says which step a visit belongs to.
+    known : ends of the parts of the trace, ascending; a part is known only when the one before has been used up.
     """
     rows = row_elements.size
     first_line = np.zeros(rows + 1, dtype=np.int64)
@@ -254,7 +258,12 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
     pointers = 0
     step = 0
     done = 0
+    part = 0
     for e in range(trace.size):
+        while known[part] <= e:
+            part += 1
+            while head[USED] < visit:
+                _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
         k = trace[e]
         size = params.pointer_bytes + row_elements[k] * params.element_bytes
         for segment in range(first_line[k + 1] - first_line[k]):
@@ -266,7 +275,7 @@ def prefetch(trace: Array, row_elements: Array, step_products: Array, params: Pr
             while head[USED] < visit and head[USED] <= visit - params.run_ahead:
                 _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
             if params.policy == FARTHEST:
-                _look_ahead(next_use, seen_at, slot_of, tree, head, trace, first_line, params, e, visit)
+                _look_ahead(next_use, seen_at, slot_of, tree, head, trace, first_line, params, e, visit, known[part])
             visited[visit & (visited.size - 1)] = line
             fetched_at[line] = visit
             # without running ahead a line is used as it comes, and may pass the buffer by

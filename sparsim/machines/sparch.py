@@ -19,8 +19,9 @@ from sparsim.kernels.records import MergeTree, Operands
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
 from sparsim.machines.sparch_config import SpArchConfig
+from sparsim.machines.sparch_cycle import run_cycles
 from sparsim.machines.sparch_rounds import merge_rounds
-from sparsim.machines.sparch_timing import STAGES, Tally, quantum, time_rounds
+from sparsim.machines.sparch_timing import STAGES, Tally, cycle_tally, quantum, time_rounds
 from sparsim.matrix import Csr
 from sparsim.workload import DataType, Operand, Workload
 
@@ -125,10 +126,14 @@ class SpArch(Machine):
         b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
         b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
         c = self.config
-        tree = MergeTree(c.merge.layers, *quantum(c), c.multipliers.group_width, c.dram.burst_bytes)
+        step = quantum(c, int(np.diff(b_indptr)[a.indices].sum()), a.nnz)
+        tree = MergeTree(c.merge.layers, *step, c.multipliers.group_width, c.dram.burst_bytes)
         ops = Operands(a.indices, b_indptr, b_indices, b.cols, dense)
         rounds = merge_rounds(a, ops, c, tree, (element, c.dram.burst_bytes))
-        return time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
+        tally = time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
+        if c.fidelity == "cycle":
+            return cycle_tally(tally, run_cycles(a, b.csr, c, (element, partial)), c)
+        return tally
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
         counts = tally.counts

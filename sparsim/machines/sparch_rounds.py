@@ -34,6 +34,7 @@ class Rounds:
     reads : for each pass the partial results it reads back, as (first element, elements).
     wait_for : the step that has to be done before a step begins, -1 if none.
     trace : rows of B in the order in which elements of A ask for them.
+    known : where in ``trace`` a round ends whose successor is not known before; empty if all is known.
     layer_elements : elements entering each tree layer, leaf layer first.
     leaves : partial matrices before merging (condensed columns).
     """
@@ -43,6 +44,7 @@ class Rounds:
     reads: list[list[tuple[int, int]]]
     wait_for: IntArray
     trace: IntArray
+    known: IntArray
     layer_elements: IntArray
     leaves: int
     count: int
@@ -97,6 +99,7 @@ def merge_rounds(a: Csr, ops: Operands, config: SpArchConfig, tree: MergeTree, s
     schedule = MergeSchedule(weights, 1 << tree.layers, config.schedule.order, config.schedule.seed)
     passes = _Passes()
     multiplied_before = not config.merge.pipelined
+    barrier = config.schedule.round_barrier or multiplied_before
     if multiplied_before:
         _multiply_first(passes, leaves, ops, tree)
     stamp = np.zeros(ops.columns, dtype=np.int64)
@@ -114,7 +117,7 @@ def merge_rounds(a: Csr, ops: Operands, config: SpArchConfig, tree: MergeTree, s
         result, serial = merge_round(ops, elements, internal, tree, stamp, serial)
         last = schedule.finish_round(result.merged_elements)
         asked = ops.a_indices[elements.element[~internal[elements.position]]]
-        if config.schedule.round_barrier or multiplied_before:
+        if barrier:
             wait = passes.barrier(result.steps.shape[0])
         else:
             wait = _waits(result.steps, passes, [node - schedule.leaves for node in inputs if node >= schedule.leaves])
@@ -128,6 +131,7 @@ def merge_rounds(a: Csr, ops: Operands, config: SpArchConfig, tree: MergeTree, s
         reads=passes.reads,
         wait_for=np.concatenate(passes.waits),
         trace=np.concatenate(passes.trace),
+        known=np.cumsum([part.size for part in passes.trace]) if barrier else np.zeros(0, dtype=np.int64),
         layer_elements=np.sum([result.entering for result in results], axis=0),
         leaves=schedule.leaves,
         count=schedule.rounds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from sparsim.kernels.records import Prefetched, PrefetchParams, Requests, Timing
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
 from sparsim.machines.sparch_config import SpArchConfig
+from sparsim.machines.sparch_cycle import CycleRun
 from sparsim.machines.sparch_rounds import (
     A_ADDRESS,
     A_BURSTS,
@@ -27,9 +28,10 @@ from sparsim.machines.sparch_rounds import (
 )
 from sparsim.matrix import IntArray
 
-__all__ = ["MEMORY_STAGES", "STAGES", "Tally", "quantum", "time_rounds"]
+__all__ = ["STAGES", "Tally", "cycle_tally", "quantum", "time_rounds"]
 
 STEP_ELEMENTS = 256
+STEPS = 32
 SHARES = 8  # steps that every buffer holds at least: what is inside a step does not overlap with itself
 TICKS = 256
 PAGE = 4096
@@ -71,14 +73,16 @@ class Tally:
         self.first_round_ways = max(self.first_round_ways, other.first_round_ways)
 
 
-def quantum(config: SpArchConfig) -> tuple[int, int]:
-    """Return how many elements a step may bring to the tree, and elements of A: small enough for every buffer."""
+def quantum(config: SpArchConfig, products: int, nnz_a: int) -> tuple[int, int]:
+    """Return how many elements a step may bring to the tree, and elements of A.
+
+    Small enough for every buffer, and for a small workload to keep several stages busy.
+    """
     tree = config.merge.fifo_elements << config.merge.layers
-    elements = min(
-        STEP_ELEMENTS, *(size // SHARES for size in (tree, config.writer.fifo_elements, config.partial_fifo.elements))
-    )
+    buffers = (tree, config.writer.fifo_elements, config.partial_fifo.elements)
+    elements = min(STEP_ELEMENTS, *(size // SHARES for size in buffers), products // STEPS)
     ahead = min(config.prefetch.run_ahead, config.prefetch.lines)
-    rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements // SHARES, ahead // SHARES)
+    rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements // SHARES, ahead // SHARES, nnz_a // STEPS)
     return max(elements, 1), max(rows, 1)
 
 
@@ -150,6 +154,37 @@ def time_rounds(
     )
 
 
+def cycle_tally(tally: Tally, run: CycleRun, config: SpArchConfig) -> Tally:
+    """Return ``tally`` with everything that hangs on time, or on the order time brings, as the cycle model saw it."""
+    moved = {stream: run.bytes[stream] / config.dram_bytes_per_cycle for stream in STREAMS}
+    busy = {
+        "fetch_a": moved["a"],
+        "look_ahead": run.a_entry_busy,
+        "fetch_b": moved["b"] + moved["partial_read"],
+        "multiply": run.multiplier_slots / config.multipliers.groups,
+        "merge": max(run.merger_busy, default=0),
+        "write": moved["partial_write"] + moved["c"],
+    }
+    seen = {
+        **{f"bus_{stream}": run.bytes[stream] for stream in STREAMS},
+        "payload_b": run.b_payload,
+        "line_hits": run.line_hits,
+        "line_misses": run.line_misses,
+        "row_activations": run.activations,
+        "bus_turnarounds": run.turnarounds,
+        "steps": 0,
+    }
+    return replace(
+        tally,
+        cycles=run.cycles,
+        busy=np.array([float(busy[name]) for name in STAGES]),
+        blocked=np.zeros(len(STAGES)),
+        dram_busy=float(np.mean(run.channel_busy)),
+        busiest_channel=float(max(run.channel_busy)),
+        counts={**tally.counts, **seen},
+    )
+
+
 def _addresses(
     rounds: Rounds, row_elements: IntArray, nnz_a: int, config: SpArchConfig, widths: tuple[int, int]
 ) -> list[int]:
@@ -180,7 +215,8 @@ def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, elem
         burst_bytes=config.dram.burst_bytes,
         address=address,
     )
-    return prefetch(rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), params)
+    asked = np.array([rounds.trace.size]) if not rounds.known.size else rounds.known
+    return prefetch(rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), asked, params)
 
 
 def _asked(address: IntArray, size: IntArray) -> Requests:

@@ -51,7 +51,8 @@ def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None
     if products is None:
         products = np.cumsum([lengths[k] for k in trace])
     row_elements = np.array(lengths, dtype=np.int64)
-    return prefetch(np.array(trace, dtype=np.int64), row_elements, np.asarray(products, dtype=np.int64), params)
+    known = np.array([len(trace)])
+    return prefetch(np.array(trace, dtype=np.int64), row_elements, np.asarray(products, dtype=np.int64), known, params)
 
 
 def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
@@ -135,7 +136,7 @@ def test_bursts_hold_what_is_fetched(case, buffer, burst):
 def test_bursts_cost_whole_transfers(burst):
     params = PrefetchParams(0, 576, 8, True, OFF, 0, 12, 0, burst, 0)
     trace, lengths = np.array([0, 1, 1], dtype=np.int64), np.array([1, 2], dtype=np.int64)
-    got = prefetch(trace, lengths, np.array([1, 3, 5]), params)
+    got = prefetch(trace, lengths, np.array([1, 3, 5]), np.array([len(trace)]), params)
     assert got.fetched_bytes == 12 + 24 + 24
     # bytes 12 to 36 touch two bursts of 32 or one of 64
     assert list(got.requests.size) == [burst, 64, 64]

@@ -14,7 +14,11 @@ __all__ = ["PAPER", "author_code_rows", "floor_rows"]
 
 PAPER = "sparch"
 # What the author's code counts: a window of line operations, every line fetched on demand.
-AUTHORS_MODEL = {"prefetch.look_ahead_unit": "line_ops", "prefetch.run_ahead": 0}
+AUTHORS_MODEL = {
+    "prefetch.look_ahead_unit": "line_ops",
+    "prefetch.run_ahead": 0,
+    "schedule.round_barrier": False,
+}
 BUFFER = re.compile(r"(\d+) x (\d+), window (\d+|unlimited)")
 UNLIMITED = 2**31
 
