@@ -543,35 +543,35 @@ class _Channel:
     def write(self, piece: Piece, now: int) -> int:
         """Taken when there is room; served at once when no read waits, else from the high mark down to the low."""
         self.write_while_idle(now)
-        while self.queued() + piece.bursts > self.p.queue:
-            self.serve_posted(now)
+        self.serve_down_to(self.p.queue - piece.bursts, now)
         first = self.bursts_taken - self.p.queue
         taken = max([now, *(self.bursts_written[i] for i in range(first, first + piece.bursts) if i >= 0)])
         self.bursts_taken += piece.bursts
         self.posted.append((piece, taken))
         if taken >= self.last_read:
-            while self.posted:
-                self.serve_posted(0)
+            self.serve_down_to(0, 0)
         elif self.queued() >= self.p.high or (self.last_was_write and taken < self.last_written):
-            while self.queued() > self.p.low:
-                self.serve_posted(taken)
+            self.serve_down_to(self.p.low, taken)
         return taken
 
     def finish(self) -> int:
-        idle = self.done
-        while self.posted:
-            self.serve_posted(idle)
+        self.serve_down_to(0, self.done)
         return self.done
 
     def queued(self) -> int:
         return sum(piece.bursts for piece, _ in self.posted)
 
-    def serve_posted(self, now: int) -> int:
-        piece, came = self.posted.pop(0)
-        end = self.serve(piece, max(came, now), is_write=True)
-        self.bursts_written += [end] * piece.bursts
-        self.last_written = end
-        return end
+    def serve_down_to(self, left: int, now: int) -> None:
+        """Write until `left` bursts are queued; a piece may be written in part."""
+        while self.queued() > left:
+            piece, came = self.posted.pop(0)
+            rest = max(left - self.queued(), 0)
+            if rest:
+                self.posted.insert(0, (piece._replace(bursts=rest), came))
+            written = piece.bursts - rest
+            end = self.serve(piece._replace(bursts=written), max(came, now), is_write=True)
+            self.bursts_written += [end] * written
+            self.last_written = end
 
     def write_while_idle(self, until: int) -> None:
         """Serve writes that can begin before `until`; once begun, go on to the low mark even beyond it."""
@@ -580,7 +580,8 @@ class _Channel:
             begin = max(self.done, self.posted[0][1])
             if begin >= until and not (begun and self.queued() > self.p.low):
                 return
-            self.serve_posted(begin)
+            left = self.queued() - self.posted[0][0].bursts
+            self.serve_down_to(max(left, self.p.low) if begin >= until else left, begin)
             begun = True
 
     def serve(self, piece: Piece, since: int, *, is_write: bool) -> int:
@@ -609,8 +610,8 @@ class _Channel:
         p = self.p
         while p.refi and (self.refreshes + 1) * p.refi <= max(self.done, since):
             self.refreshes += 1
-            self.done = self.bus = self.refreshed = max(self.done, self.refreshes * p.refi) + p.rfc
-            self.occupied += p.rfc
+            self.done = self.bus = self.refreshed = max(self.done, self.refreshes * p.refi) + p.rp + p.rfc
+            self.occupied += p.rp + p.rfc
             self.open_row.clear()
 
     def activate(self, piece: Piece, since: int) -> int:

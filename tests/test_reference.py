@@ -664,5 +664,5 @@ def test_refresh_closes_rows_and_holds_up():
     dram = memory(refi=100)
     assert dram.read((0, 4), 0) == 12
     assert dram.read((0, 4), 99) == 102
-    assert dram.read((0, 4), 103) == 102 + 20 + 10 + 2
-    assert dram.channels[0].occupied == 12 + 3 + 20 + 12
+    assert dram.read((0, 4), 103) == 102 + PEACEFUL["rp"] + 20 + 10 + 2
+    assert dram.channels[0].occupied == 12 + 3 + PEACEFUL["rp"] + 20 + 12

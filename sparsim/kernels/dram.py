@@ -60,15 +60,15 @@ def _refresh(channel: Array, bank: Array, c: int, t: int, params: DramParams) ->
     """Pass the refreshes that are due when the channel is done or at ``t``; return when it can go on."""
     while max(channel[c, SEEN], t) >= channel[c, REFRESH]:
         begin = max(channel[c, SEEN], channel[c, REFRESH])
-        skipped = (t - begin - params.rfc) // params.refi
+        skipped = (t - begin - params.rp - params.rfc) // params.refi
         if skipped > 0:
             channel[c, REFRESH] += skipped * params.refi
             continue
-        end = begin + params.rfc
+        end = begin + params.rp + params.rfc  # all rows are closed first
         channel[c, BUS] = end
         channel[c, SEEN] = end
         channel[c, REFRESHED] = end
-        channel[c, OCCUPIED] += params.rfc
+        channel[c, OCCUPIED] += params.rp + params.rfc
         channel[c, REFRESH] += params.refi
         for b in range(bank.shape[1]):
             bank[c, b, ROW] = -1
@@ -134,7 +134,8 @@ def _drain(
     """Serve queued writes until ``left`` bursts are queued."""
     while channel[c, QUEUED] > left:
         at = channel[c, FIRST]
-        b, row, bursts = writes[c, at, BANK], writes[c, at, IN_ROW], writes[c, at, BURSTS]
+        b, row = writes[c, at, BANK], writes[c, at, IN_ROW]
+        bursts = min(writes[c, at, BURSTS], channel[c, QUEUED] - left)
         arrived = max(writes[c, at, ARRIVED], t)
         end = _access(channel, bank, acts, c, b, row, bursts, arrived, 1, params)
         for i in range(bursts):
@@ -142,7 +143,9 @@ def _drain(
         channel[c, LEFT] += bursts
         channel[c, WROTE] = end
         channel[c, QUEUED] -= bursts
-        channel[c, FIRST] = (at + 1) % params.queue
+        writes[c, at, BURSTS] -= bursts
+        if writes[c, at, BURSTS] == 0:
+            channel[c, FIRST] = (at + 1) % params.queue
 
 
 @kernel
@@ -157,7 +160,8 @@ def _drain_idle(
         if begin >= t and not (begun and channel[c, QUEUED] > params.low):
             return
         begun = True
-        _drain(channel, bank, acts, slots, writes, c, channel[c, QUEUED] - writes[c, at, BURSTS], begin, params)
+        left = channel[c, QUEUED] - writes[c, at, BURSTS]
+        _drain(channel, bank, acts, slots, writes, c, max(left, params.low) if begin >= t else left, begin, params)
 
 
 @kernel
