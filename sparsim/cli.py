@@ -200,6 +200,7 @@ def machines(
     as_json: Json = False,
 ) -> None:
     """List the machines, or show one."""
+    from sparsim.energy import area_mm2
     from sparsim.machines import describe, machine, preset_names
     from sparsim.terminal import print_json, print_lines, print_table
 
@@ -222,6 +223,9 @@ def machines(
             [f"paper: {about['citation']}", f"models: {about['models']}", f"not modelled: {about['not_modelled']}"]
         )
         print_lines([f"dense twin for speed-ups: {about['baseline']}"])
+        area = area_mm2(machine(name))
+        parts = ", ".join(f"{part} {value:.3g}" for part, value in area.items() if part != "total")
+        print_lines([f"area: {area['total']:.4g} mm2 ({parts})"] if area else [])
         return
     listed = [describe(machine(each)) for each in preset_names()]
     if as_json:
