@@ -81,7 +81,7 @@ def simulate(
         a,
         b,
         on=on,
-        overrides=_overrides(fields) | ({} if fidelity is None else {"fidelity": fidelity}),
+        overrides=_overrides(fields) | _fidelity(fidelity, on),
         columns=columns,
         activation_density=activation_density,
         gemm_shape=None if gemm is None else _integers(gemm, "--gemm", 3),
@@ -247,8 +247,17 @@ def fetch(
     from sparsim import datasets
     from sparsim.terminal import print_lines
 
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"'{folder}' is no folder", key="--folder", allowed="a folder that exists")
     if name is None:
-        print_lines(datasets.names())
+        known = datasets.names()
+        layers = [each for each in known if each.startswith("dlmc/")]
+        typer.echo("\n".join(each for each in known if each not in set(layers)))
+        print_lines([f"and {len(layers):,} layers of DLMC, such as {layers[0]} (sparsim.datasets.names() has all)"])
+    elif name.startswith("standin:"):
+        raise ConfigError(
+            f"'{name}' is generated, not downloaded", key="fetch", allowed="sparsim.datasets.load in Python"
+        )
     else:
         typer.echo(datasets.find(name, folder) or datasets.fetch(name))
 
@@ -376,6 +385,17 @@ def _overrides(fields: Sequence[str] | None) -> dict[str, Any]:
             raise ConfigError(f"'{field}'", key="--set", allowed="FIELD=VALUE, such as prefetch.lines=512")
         found[key.strip()] = _literal(value.strip())
     return found
+
+
+def _fidelity(fidelity: str | None, on: str) -> dict[str, Any]:
+    """Return the field that chooses a fidelity; machines with one only have no such field."""
+    from sparsim.machines import machine
+
+    if fidelity is None or "fidelity" in machine(on).fields():
+        return {} if fidelity is None else {"fidelity": fidelity}
+    if fidelity != "fast":
+        raise ConfigError(f"'{on}' has no '{fidelity}'", key="--fidelity", allowed="fast; cycle goes with sparch")
+    return {}
 
 
 def _literal(text: str) -> bool | int | float | str:

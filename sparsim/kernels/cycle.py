@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels import cycle_state as cs
@@ -280,17 +281,19 @@ def link_elements(m: Array, el: Array, position: Array, stamp: Array, first: Arr
     """Link the elements of a round with the next of their leaf and of their row of B, and list the bursts of A.
 
     ``position[e]`` is the place of element ``e`` in the CSR arrays. An element brings the bursts it needs, unless an
-    earlier element of its row brought them in this round (``stamp[burst]`` tells) or one was the last.
+    element of its row or of the row before brought them in this round; ``stamp[burst]`` tells.
     """
-    burst, count, last = m[BURST], 0, -1
+    burst, count, row = m[BURST], 0, np.int64(-1)
+    mark = m[cs.ROUND] << 32
     for e in range(position.size):
         low = m[cs.A_BASE] + position[e] * m[cs.ELEMENT]
-        mark = (m[cs.ROUND] << 32) | el[e, cs.E_ROW]
+        if el[e, cs.E_ROW] != row:
+            row = el[e, cs.E_ROW]
+            mark += 1
         for b in range(low // burst, (low + m[cs.ELEMENT] - 1) // burst + 1):
-            if b != last and stamp[b] != mark:
+            if stamp[b] < mark - 1 or stamp[b] == m[cs.ROUND] << 32:
                 a_bursts[count] = b * burst
                 count += 1
-                last = b
             stamp[b] = mark
         el[e, cs.E_BURSTS] = count
     for e in range(position.size - 1, -1, -1):

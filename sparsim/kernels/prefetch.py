@@ -287,7 +287,8 @@ def prefetch(
                 hits += 1
                 _set_key(tree, slot_of[line], key)
                 continue
-            while tree[1] == PINNED and head[TAKEN] == params.lines and head[USED] < visit - 1:
+            stored = params.policy != OFF
+            while stored and tree[1] == PINNED and head[TAKEN] == params.lines and head[USED] < visit - 1:
                 _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
                 ahead[step] = min(ahead[step], max(visit - head[USED], 1))
             _store(slot_of, line_in, tree, head, line, key, params)

@@ -101,11 +101,18 @@ class BankedDramConfig(DramConfig):
         """Refuse pieces that cross a row or a burst, and queue marks out of order."""
         small, large = sorted((self.interleave_bytes, self.row_bytes))
         if self.interleave_bytes % self.burst_bytes or self.row_bytes % self.burst_bytes or large % small:
-            raise ValueError("interleave_bytes, row_bytes: whole bursts, and one a multiple of the other")
+            sizes = f"dram.interleave_bytes = {self.interleave_bytes}, dram.row_bytes = {self.row_bytes}"
+            raise ValueError(f"{sizes}: multiples of dram.burst_bytes = {self.burst_bytes}, and one of the other")
         if not self.write_low < self.write_high <= self.queue_bursts:
-            raise ValueError("write_low < write_high <= queue_bursts must hold")
+            marks = f"dram.write_low = {self.write_low}, write_high = {self.write_high}"
+            raise ValueError(f"{marks}: write_low < write_high <= queue_bursts = {self.queue_bursts} must hold")
         if self.bank_groups > self.banks:
-            raise ValueError("bank_groups: at most as many as banks")
+            raise ValueError(f"dram.bank_groups = {self.bank_groups}: at most dram.banks = {self.banks}")
+        closed = self.t_ras_ns + self.t_wr_ns + self.t_rp_ns + self.t_rfc_ns
+        if 0 < self.t_refi_ns <= closed:
+            raise ValueError(
+                f"dram.t_refi_ns = {self.t_refi_ns}: 0, or more than closing and refreshing take ({closed})"
+            )
         return self
 
 
@@ -265,7 +272,8 @@ def _checked(
         place = [str(part) for part in first["loc"]]
         name_of = next((key for key in flat if key.split(".") == place[: key.count(".") + 1]), "")
         got = f", got {first['input']!r}" if name_of else ""
-        raise ConfigError(f"{first['msg']}{got}", key=f"{name}.{name_of}" if name_of else name) from None
+        told = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{told}{got}", key=f"{name}.{name_of}" if name_of else name) from None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -126,14 +126,13 @@ class SpArch(Machine):
         b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
         b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
         c = self.config
+        run = run_cycles(a, b.csr, c, (element, partial)) if c.fidelity == "cycle" else None
         step = quantum(c, int(np.diff(b_indptr)[a.indices].sum()), a.nnz)
         tree = MergeTree(c.merge.layers, *step, c.multipliers.group_width, c.dram.burst_bytes)
         ops = Operands(a.indices, b_indptr, b_indices, b.cols, dense)
         rounds = merge_rounds(a, ops, c, tree, (element, c.dram.burst_bytes))
         tally = time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
-        if c.fidelity == "cycle":
-            return cycle_tally(tally, run_cycles(a, b.csr, c, (element, partial)), c)
-        return tally
+        return tally if run is None else cycle_tally(tally, run, c)
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
         counts = tally.counts

@@ -24,6 +24,8 @@ __all__ = ["CycleRun", "dram_parameters", "run_cycles"]
 
 TICKS = 1000  # of the memory in a core cycle
 PAGE = 4096
+LARGEST = 1 << 16  # elements of a FIFO or a line
+SLOWEST = 1000  # cycles of a burst
 POLICIES = {"farthest": cs.FARTHEST, "oracle": cs.ORACLE, "lru": cs.LRU, "off": cs.OFF}
 STREAMS = ("a", "partial_read", "b", "partial_write", "c")
 
@@ -133,14 +135,21 @@ def dram_parameters(config: BankedDramConfig, clock_ghz: float = 1.0) -> IntArra
 def _check(config: SpArchConfig) -> None:
     memory, merge = config.dram, config.merge
     widest = max(merge.width, config.multipliers.group_width)
-    writer, refi = config.writer.fifo_elements, memory.t_refi_ns
-    closed = memory.t_ras_ns + memory.t_rp_ns + memory.t_wr_ns + memory.t_rfc_ns
+    writer, line = config.writer.fifo_elements, config.prefetch.line_elements
+    slow = memory.burst_bytes / memory.gb_s_per_channel * config.clock_ghz
     refused = (
-        (not config.schedule.round_barrier, "schedule.round_barrier", "False", "True in the cycle-level model"),
-        (not merge.pipelined, "merge.pipelined", "False", "True in the cycle-level model"),
+        (not config.schedule.round_barrier, "schedule.round_barrier", "false", "true, or fidelity=fast"),
+        (not merge.pipelined, "merge.pipelined", "false", "true, or fidelity=fast"),
+        (
+            merge.fifo_elements > LARGEST,
+            "merge.fifo_elements",
+            merge.fifo_elements,
+            f"at most {LARGEST}, or fidelity=fast",
+        ),
+        (line > LARGEST, "prefetch.line_elements", line, f"at most {LARGEST}, or fidelity=fast"),
+        (slow > SLOWEST, "dram.gb_s_per_channel", memory.gb_s_per_channel, "a burst in 1000 cycles, or fidelity=fast"),
         (merge.fifo_elements < widest, "merge.fifo_elements", merge.fifo_elements, f"at least {widest}"),
         (writer < merge.width, "writer.fifo_elements", writer, f"at least merge.width = {merge.width}"),
-        (0 < refi <= closed, "dram.t_refi_ns", refi, f"0, or more than closing rows and refreshing take ({closed} ns)"),
     )
     for wrong, key, value, allowed in refused:
         if wrong:

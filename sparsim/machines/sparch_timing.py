@@ -81,7 +81,7 @@ def quantum(config: SpArchConfig, products: int, nnz_a: int) -> tuple[int, int]:
     tree = config.merge.fifo_elements << config.merge.layers
     buffers = (tree, config.writer.fifo_elements, config.partial_fifo.elements)
     elements = min(STEP_ELEMENTS, *(size // SHARES for size in buffers), products // STEPS)
-    ahead = min(config.prefetch.run_ahead, config.prefetch.lines)
+    ahead = min(config.prefetch.run_ahead, config.prefetch.lines or config.prefetch.run_ahead)
     rows = min(STEP_ELEMENTS, config.look_ahead_fifo.elements // SHARES, ahead // SHARES, nnz_a // STEPS)
     return max(elements, 1), max(rows, 1)
 
@@ -208,7 +208,7 @@ def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, elem
         line_bytes=settings.line_elements * element,
         look_ahead=UNLIMITED if settings.policy == "oracle" else settings.look_ahead,
         unit_is_element=settings.look_ahead_unit == "elements",
-        policy=POLICIES[settings.policy],
+        policy=POLICIES[settings.policy] if settings.lines else OFF,
         run_ahead=settings.run_ahead,
         element_bytes=element,
         pointer_bytes=settings.pointer_bytes,
