@@ -645,9 +645,10 @@ def test_very_slow_memory_does_not_overflow():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"dram.interleave_bytes": 48}, ("interleave_bytes", "whole bursts")),
-        ({"dram.row_bytes": 1000}, ("row_bytes", "whole bursts")),
+        ({"dram.interleave_bytes": 48}, ("interleave_bytes = 48", "multiples of")),
+        ({"dram.row_bytes": 1000}, ("row_bytes = 1000", "multiples of")),
         ({"dram.interleave_bytes": 96, "dram.row_bytes": 256}, ("row_bytes", "multiple")),
+        ({"dram.t_refi_ns": 300.0}, ("t_refi_ns = 300.0", "refreshing")),
         ({"dram.write_high": 6}, ("write_low < write_high",)),
         ({"dram.queue_bursts": 16}, ("write_high <= queue_bursts",)),
         ({"dram.bank_groups": 32}, ("bank_groups", "banks")),
