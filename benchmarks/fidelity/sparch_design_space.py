@@ -2,8 +2,8 @@
 
 Run from the repository root: ``python benchmarks/fidelity/sparch_design_space.py --data FOLDER``. FOLDER holds matrices
 as ``.mtx`` or ``.npz`` (without it, three generated ones of different kinds serve as an example). Every finished point
-is a line of ``points.csv`` in the output folder, so an interrupted run goes on where it stopped; a point of another
-version of the model is run again. Two pictures are drawn from it:
+is a line of ``points.csv`` in the output folder, so an interrupted run goes on where it stopped; after a
+change of the model, start with an empty folder. Two pictures are drawn from it:
 
 * ``breakdown.png``: OuterSPACE, then SpArch with one technique after the other. The order in which the paper merges
   before it has the Huffman scheduler is unknown, so every order is drawn, beside the published factors.
