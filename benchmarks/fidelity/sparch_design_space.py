@@ -95,7 +95,7 @@ def examples() -> dict[str, Csr]:
     return {
         "rmat (generated)": rmat(4096, 40_000, seed=0),
         "mesh (generated)": mesh3d(8000, 120_000, seed=0),
-        "banded (generated)": banded(8000, 12, seed=0),
+        "banded (generated)": banded(8000, 96_000, bandwidth=12, seed=0),
     }
 
 
