@@ -212,6 +212,13 @@ class Csr:
         values = None if self.values is None else self.values[order]
         return Csr((self.shape[1], self.shape[0]), indptr, row[order].astype(_index_type(self.shape[0])), values)
 
+    def permute_columns(self, order: IntArray) -> Csr:
+        """Return the matrix whose column i is column ``order[i]`` of this one."""
+        place = np.empty(self.shape[1], dtype=np.int64)
+        place[order] = np.arange(self.shape[1])
+        row = np.repeat(np.arange(self.shape[0], dtype=np.int64), self.row_lengths)
+        return Csr.from_coo(self.shape, row, place[self.indices], self.values)
+
     def rows_slice(self, start: int, stop: int) -> Csr:
         """Return rows ``start`` to ``stop`` as a matrix of their own."""
         lo, hi = int(self.indptr[start]), int(self.indptr[stop])

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.errors import InputError, nearest
-from sparsim.matrix import Csr
+from sparsim.graph import Graph
+from sparsim.matrix import Csr, IntArray
 
 __all__ = ["Layer", "Network"]
 
@@ -36,6 +37,10 @@ class Layer:
     input_size : spatial size of the activations, None if unknown.
     positions : output positions per sample, for layers whose geometry is not known beyond this number.
     activation_density : share of non-zero activations entering the layer (1 = dense).
+    bias : added to the outputs, ``[out]``; None if there is none or it is unknown.
+    input_order : a permutation of the input channels: position i of the matrix's rank k holds channel
+        ``input_order[i]`` (of every group). A pattern such as 2:4 may hold in this order only; the layer before (or a
+        gather) delivers the activations in it.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Layer:
     input_size: tuple[int, ...] | None = None
     positions: int | None = None
     activation_density: float = 1.0
+    bias: npt.NDArray[Any] | None = field(default=None, repr=False)
+    input_order: IntArray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("stride", "padding", "dilation"):
@@ -73,6 +80,14 @@ class Layer:
                 )
             if value and min(value) < (0 if name == "padding" else 1):
                 raise InputError(f"layer '{self.name}': {name} {value} is too small")
+        if self.bias is not None and (self.bias.shape != self.shape[:1] or not np.isfinite(self.bias).all()):
+            raise InputError(
+                f"layer '{self.name}': a bias of shape {self.bias.shape} for {self.shape[0]} outputs",
+                remedy="a bias is one finite number an output",
+            )
+        order = self.input_order
+        if order is not None and not np.array_equal(np.sort(order), np.arange(self.shape[1])):
+            raise InputError(f"layer '{self.name}': input_order is no permutation of {self.shape[1]} input channels")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,10 +121,12 @@ class Layer:
 
     @cached_property
     def matrix(self) -> Csr:
-        """The weight as ``[out, in / groups * kernel]``; groups lie below one another."""
-        if isinstance(self.weight, Csr):
-            return self.weight
-        return Csr.from_dense(self.weight.reshape(self.shape[0], math.prod(self.shape[1:])))
+        """The weight as ``[out, in / groups * kernel]``, in ``input_order``; groups lie below one another."""
+        weight, order = self.weight, self.input_order
+        if isinstance(weight, Csr):
+            return weight if order is None else weight.permute_columns(order)
+        ordered = weight if order is None else weight[:, order]
+        return Csr.from_dense(ordered.reshape(self.shape[0], math.prod(self.shape[1:])))
 
     @property
     def output_size(self) -> tuple[int, ...]:
@@ -170,6 +187,8 @@ class Network:
     metadata : whatever the checkpoint says about itself (accuracy, training), strings.
     skipped : arrays of the file that are no layers (biases, norms), name to reason.
     notes : sentences a reader of any result has to know.
+    graph : how the layers hang together, None if nobody said.
+    rest : the skipped arrays themselves, so that a file can be written again; empty if they were not kept.
     """
 
     name: str
@@ -177,6 +196,14 @@ class Network:
     metadata: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    graph: Graph | None = field(default=None, repr=False)
+    rest: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        known = [layer.name for layer in self.layers]
+        for name in self.graph.layers if self.graph is not None else ():
+            if name not in known:
+                raise InputError(f"the graph of '{self.name}' names '{name}', which is no layer{nearest(name, known)}")
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.errors import InputError, nearest
+from sparsim.graph import Graph
 from sparsim.io._files import check_claims, numeric
 from sparsim.io.geometry import Geometry, adjacent_geometry, parse_geometry, parse_json
 from sparsim.matrix import Csr
@@ -29,6 +30,7 @@ CSR_PARTS = ("crow_indices", "col_indices", "values")
 WEIGHT = re.compile(r"(?:^|[./])(?:weight|w|kernel)(?::0)?$")
 LOOSE = re.compile(r"_(?:weight|w|kernel)(?::0)?$")
 RECURRENT = re.compile(r"(?:^|[._/])weight_(?:ih|hh)(?:_l\d+)?(?:_reverse)?$")
+BIAS = re.compile(r"(weight|kernel|w)((?:_[ih]h)?(?:_l\d+)?(?:_reverse)?(?::0)?)$")
 KERNEL = re.compile(r"(?:^|[._/])kernel(?::0)?$")
 TFLITE = re.compile(r"(?<![A-Za-z])Conv2D")
 DEPTHWISE = re.compile(r"depthwise", re.IGNORECASE)
@@ -50,7 +52,8 @@ def network_from_arrays(
     source : the file, for errors and for a ``layers.json`` beside it.
     name : of the network; by default ``sparsim.name``, else the file's name.
     metadata : strings the file says about itself. ``sparsim.layers`` is the geometry (see :mod:`sparsim.io.geometry`)
-        and, if it names all layers, their order; ``sparsim.notes`` a JSON list of sentences.
+        and, if it names all layers, their order; ``sparsim.notes`` a JSON list of sentences; ``sparsim.graph`` how the
+        layers hang together (see :mod:`sparsim.graph`).
 
     Raises
     ------
@@ -63,6 +66,7 @@ def network_from_arrays(
     arrays = _apply_masks(arrays, source)
     named = any(WEIGHT.search(key) for key in arrays)
     skipped: dict[str, str] = {}
+    biases = {layer: f"{layer}.bias" for layer in layers}
     for key, array in arrays.items():
         layer, note = _layer_name(key, arrays, geometry), ""
         reason = None if layer in geometry else _reason_to_skip(key, array, named)
@@ -71,9 +75,14 @@ def network_from_arrays(
             continue
         if layer not in geometry or key == layer:
             array, note = _orient(key, array)
+        biases[layer] = _bias_name(layer, key)
         layers[layer] = _layer(layer, array, geometry.get(layer, {}), source)
         notes |= {note: None} if note else {}
     _check_result(layers, skipped, geometry, source)
+    for layer, key in biases.items():
+        if key in skipped and arrays[key].shape == layers[layer].shape[:1] and arrays[key].dtype.kind == "f":
+            layers[layer] = replace(layers[layer], bias=numeric(arrays[key], f"'{key}'"))
+            del skipped[key]
     order = geometry if geometry.keys() == layers.keys() else layers
     return Network(
         name or metadata.get("sparsim.name") or _default_name(source),
@@ -81,7 +90,23 @@ def network_from_arrays(
         {key: value for key, value in metadata.items() if not key.startswith("sparsim.")},
         skipped,
         tuple(notes),
+        _graph(metadata, source),
+        {key: arrays[key] for key in skipped},
     )
+
+
+def _graph(metadata: Mapping[str, str], source: Path) -> Graph | None:
+    try:
+        return Graph.from_json(metadata["sparsim.graph"]) if "sparsim.graph" in metadata else None
+    except InputError as error:
+        raise error.at(source) from None
+
+
+def _bias_name(layer: str, key: str) -> str:
+    """Return what the bias that belongs to the weight ``key`` is called."""
+    short = key.removesuffix(".weight")
+    named = BIAS.sub(lambda match: ("b" if match[1] == "w" else "bias") + match[2], key)
+    return f"{short}.bias" if named == key or short != key else named
 
 
 def _default_name(source: Path) -> str:

@@ -6,9 +6,9 @@ of that name::
     {"conv1": {"stride": [2, 2], "padding": [3, 3], "dilation": [1, 1], "groups": 1, "input_size": [224, 224],
                "activation_density": 0.6, "scale": 0.0021}}
 
-Keys may be left out. A dense weight stored in integers is multiplied by its ``scale``. Without this metadata, a file
-``layers.json`` in the same folder is read: a list of ``{"layer", "shape", "stride", "pad"}``, as the decoded networks
-of Deep Compression have.
+Keys may be left out; ``input_order`` is the permutation of the input channels in which a pattern holds. A dense weight
+stored in integers is multiplied by its ``scale``. Without this metadata, a file ``layers.json`` in the same folder is
+read: a list of ``{"layer", "shape", "stride", "pad"}``, as the decoded networks of Deep Compression have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SCALES", "Geometry", "adjacent_geometry", "describe", "parse_geometr
 
 Geometry = dict[str, dict[str, Any]]
 LOWEST = {"stride": 1, "padding": 0, "dilation": 1, "input_size": 1}
-KEYS = (*LOWEST, "groups", "positions", "activation_density", "csr", "scale")
+KEYS = (*LOWEST, "groups", "positions", "activation_density", "input_order", "csr", "scale")
 SCALES = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
 
 
@@ -63,10 +63,10 @@ def _value(key: str, value: Any, source: Path, place: str) -> Any:
     def whole(number: Any, lowest: int) -> bool:
         return isinstance(number, int) and not isinstance(number, bool) and lowest <= number < 2**31
 
-    if key in LOWEST or key == "csr":
+    if key in LOWEST or key in ("csr", "input_order"):
         lowest = LOWEST.get(key, 0)
         if isinstance(value, list) and all(whole(item, lowest) for item in value):
-            return tuple(value)
+            return np.array(value, dtype=np.int64) if key == "input_order" else tuple(value)
         wanted = f"a list of whole numbers from {lowest}"
     elif key == "activation_density":
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
@@ -92,6 +92,8 @@ def describe(layer: Layer) -> dict[str, Any]:
         entry["positions"] = layer.positions
     if layer.activation_density != 1.0:
         entry["activation_density"] = layer.activation_density
+    if layer.input_order is not None:
+        entry["input_order"] = layer.input_order.tolist()
     return entry
 
 

@@ -30,10 +30,11 @@ def save_network(network: Network, path: str | PathLike[str], *, int8: bool = Fa
 
     Dense weights stand under ``<layer>.weight``, so other tools read them too. A layer known only as a sparse matrix is
     kept as compressed rows under the names torch uses: ``<layer>.weight.crow_indices``, ``.col_indices``, ``.values``.
+    Biases and the arrays of ``network.rest`` (norms, embeddings) are written under their names.
 
     Parameters
     ----------
-    network : the network; its ``skipped`` arrays are not part of it and not written.
+    network : the network.
     path : of the file; an existing one is replaced.
     int8 : store dense weights of floats in a byte each, with one scale a layer. Lossy: each is rounded to the nearest
         of -127 .. 127 times the scale, and comes back as float32. Positions are kept: what is not zero rounds to
@@ -55,6 +56,8 @@ def save_network(network: Network, path: str | PathLike[str], *, int8: bool = Fa
     arrays, geometry = _arrays(network, int8)
     texts = {"sparsim.name": network.name, "sparsim.layers": json.dumps(geometry)}
     texts["sparsim.notes"] = json.dumps(network.notes)
+    if network.graph is not None:
+        texts["sparsim.graph"] = network.graph.to_json()
     try:
         if suffix == ".npz":
             texts["sparsim.metadata"] = json.dumps(dict(network.metadata))
@@ -85,12 +88,15 @@ def _arrays(network: Network, int8: bool) -> tuple[Arrays, dict[str, Any]]:
             new = {f"{layer.name}.weight": code}
         else:
             new = {f"{layer.name}.weight": layer.weight}
+        if layer.bias is not None:
+            new[f"{layer.name}.bias"] = layer.bias
         for key, array in new.items():
             if key in arrays:
                 raise InputError(f"two layers would be stored as '{key}'", remedy="rename one of them")
             arrays[key] = np.ascontiguousarray(array)
         geometry[layer.name] = entry
-    return arrays, geometry
+    rest = {key: np.ascontiguousarray(array) for key, array in network.rest.items() if key not in arrays}
+    return arrays | rest, geometry
 
 
 def _to_int8(weight: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], float]:

@@ -136,7 +136,9 @@ def test_names_with_and_without_weight(tmp_path):
     assert isinstance(network, Network)
     assert network.name == "net"
     assert [layer.name for layer in network] == ["conv1", "fc1_w"]
-    assert network.skipped == {"fc1_b": "1-D: a bias, a scale or a counter, not a product"}
+    assert network.skipped == {}
+    assert network["conv1"].bias is None
+    np.testing.assert_array_equal(network["fc1_w"].bias, np.ones(2))
     np.savez(path, **{"conv1.weight": np.ones((4, 3, 2, 2)), "running": np.ones((2, 2)), "h/w": np.ones((2, 2))})
     network = load(path)
     assert [layer.name for layer in network] == ["conv1", "h"]
