@@ -10,7 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from sparsim.errors import InputError
 from sparsim.matrix import Csr
-from sparsim.structure import Structure, block_fill, detect, empty_columns, empty_rows, follows_n_of_m
+from sparsim.network import Layer
+from sparsim.pruning import prune
+from sparsim.pruning.criteria import wanda
+from sparsim.structure import Structure, bank_bounds, block_fill, detect, empty_columns, empty_rows, follows_n_of_m
 
 masks = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 19)))
 
@@ -89,8 +92,9 @@ def test_dense():
         (16, 16, "block:16x16"),
         (1, 4, "vector:4"),
         (1, 8, "vector:8"),
-        (4, 1, "block:4x1"),
-        (8, 1, "block:8x1"),
+        (32, 32, "block:32x32"),
+        (4, 1, "vector:4x1"),
+        (8, 1, "vector:8x1"),
     ],
 )
 def test_blocks(rows, cols, name):
@@ -145,3 +149,129 @@ def test_refusals():
         block_fill(csr, 0, 4)
     with pytest.raises(InputError, match="4 columns are no multiple of kernel"):
         detect(csr, (3, 3))
+
+
+WEIGHTS = {(): (192, 256), (3, 3): (48, 32, 3, 3), (1, 1): (192, 256, 1, 1)}
+CHANNELS = {"out_channel", "in_channel"}
+
+
+def pruned(granularity: str, sparsity: float, kernel: tuple[int, ...] = (), seed: int = 0, **how) -> list[str]:
+    weight = np.random.default_rng(seed).normal(size=WEIGHTS[kernel])
+    layer = prune(Layer("layer", weight), granularity, sparsity, **how)
+    return [structure.pattern for structure in detect(layer.matrix, kernel)]
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("granularity", "kernel"),
+    [
+        ("vector:4", ()),
+        ("vector:4x1", ()),
+        ("vector:16x1", ()),
+        ("vector:2x1", (3, 3)),
+        ("block:4x4", ()),
+        ("block:8x8", (1, 1)),
+        ("kernel", (3, 3)),
+        ("kernel_pattern:4", (3, 3)),
+        ("kernel_pattern:8", (3, 3)),
+        ("head:16", ()),
+        ("head:8", (1, 1)),
+        ("row_balanced", ()),
+        ("row_balanced", (3, 3)),
+        ("bank:8", ()),
+        ("bank:3", ()),
+        ("bank:5", (3, 3)),
+        ("out_channel", ()),
+        ("in_channel", (3, 3)),
+    ],
+)
+def test_what_pruning_makes_is_found_first(granularity, kernel, sparsity, seed):
+    found = pruned(granularity, sparsity, kernel, seed)
+    assert found[0] == granularity
+    assert "unstructured" not in found
+
+
+@pytest.mark.parametrize("features", [32, 64, 96, 128])
+def test_heads_of_the_usual_sizes_are_found(features):
+    weight = np.random.default_rng(0).normal(size=(12 * features, 64))
+    layer = prune(Layer("q_proj", weight), f"head:{features}", 5 / 12)
+    assert [item.pattern for item in detect(layer.matrix)] == [f"head:{features}", "out_channel"]
+    also = prune(layer, "unstructured", 0.8)
+    assert [item.pattern for item in detect(also.matrix)] == [f"head:{features}", "out_channel", "unstructured"]
+
+
+@pytest.mark.parametrize("granularity", ["2:4", "1:4", "4:8", "1:2", "2:4+permute"])
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+def test_n_of_m_comes_before_the_balance_it_implies(granularity, kernel):
+    found = pruned(granularity, None, kernel)
+    assert found[0] == granularity.removesuffix("+permute")
+    assert found[-1].startswith("bank:")
+
+
+def test_balanced_rows_of_another_criterion_are_found():
+    norms = {"layer": np.random.default_rng(5).random(256)}
+    assert pruned("row_balanced", 0.6, criterion=wanda(norms))[0] == "row_balanced"
+    assert pruned("row_balanced", 0.6, criterion="random") == ["row_balanced"]
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.5, 0.75, 0.9, 0.98])
+@pytest.mark.parametrize("kernel", [(), (3, 3), (1, 1)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_single_weights_are_unstructured_whatever_the_kernel(sparsity, kernel, seed):
+    assert set(pruned("unstructured", sparsity, kernel, seed)) - CHANNELS == {"unstructured"}
+
+
+@given(st.integers(1, 24), st.integers(1, 12), st.sampled_from([1, 2, 4, 9]), st.floats(0, 1), st.integers(0, 999))
+@settings(max_examples=200)
+def test_random_zeros_of_small_layers_show_nothing(rows, channels, area, density, seed):
+    found = patterns(random(rows, channels * area, density, seed), () if area == 1 else (1, area))
+    assert set(found) - CHANNELS <= {"unstructured", "dense"}
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_few_lone_cells_are_no_pattern(rare):
+    mask = np.full((64, 60), 1 - rare, dtype=bool)
+    mask[[7, 7, 20, 40], [3, 30, 11, 50]] = rare
+    assert set(patterns(mask)) - CHANNELS == {"unstructured"}
+    mask[8:10, 4] = rare
+    assert set(patterns(mask)) - CHANNELS == {"unstructured"}
+
+
+def test_empty_rows_do_not_hide_a_balance():
+    mask = np.argsort(np.random.default_rng(0).random((64, 40)), axis=1) < 12
+    mask[[3, 9, 11]] = False
+    assert patterns(mask) == ["row_balanced", "out_channel"]
+
+
+def test_columns_of_an_output_projection_show_heads():
+    mask = np.repeat(np.array([1, 0, 1, 1, 0, 0, 1, 1], dtype=bool), 32) * np.ones((40, 1), dtype=bool)
+    found = detect(Csr.from_dense(mask))
+    assert [item.pattern for item in found] == ["head:32", "in_channel"]
+    assert found[0] == Structure("head:32", "3 of 8 runs of 32 columns are empty", 0.375)
+
+
+def test_empty_rows_in_no_runs_are_no_heads():
+    mask = np.ones((64, 40), dtype=bool)
+    mask[np.random.default_rng(1).choice(64, 16, replace=False)] = False
+    assert patterns(mask) == ["out_channel"]
+
+
+def test_one_more_element_ends_a_balance():
+    mask = np.argsort(np.random.default_rng(0).random((64, 40)), axis=1) < 12
+    mask[5, np.flatnonzero(~mask[5])[0]] = True
+    assert patterns(mask) == ["unstructured"]
+
+
+def test_kernels_of_many_masks_are_no_pattern():
+    mask = np.argsort(np.random.default_rng(0).random((2048, 9)), axis=1) < 4
+    assert not [name for name in patterns(mask.reshape(64, 288), (3, 3)) if name.startswith("kernel")]
+    large = np.argsort(np.random.default_rng(0).random((4, 1331)), axis=1) < 600
+    assert patterns(large.reshape(4, 1331), (11, 11, 11)) == ["unstructured"]
+
+
+def test_banks_are_the_finest_that_hold():
+    mask = np.argsort(np.random.default_rng(0).random((64, 10, 6)), axis=2) < 2
+    assert patterns(mask.reshape(64, 60)) == ["4:8", "bank:10"]  # 8 columns meet two banks
+    assert bank_bounds(10, 4).tolist() == [0, 3, 6, 8, 10]
+    assert bank_bounds(2, 4).tolist() == [0, 1, 2]

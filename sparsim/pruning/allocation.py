@@ -1,23 +1,39 @@
-"""Who may keep how much: functions from the scored groups of all layers and one budget to the groups that stay.
+"""Who may keep how much: functions from the layers and one budget to a number of weights for each.
 
-An allocation sees no weights and no patterns, only groups with a score and a size, layer by layer; a new one (by
-sensitivity, by latency) is one more function of the same signature.
+An allocation knows no pattern; whatever the pattern, it meets each layer's number as near as it can. ``uniform`` and
+``erdos_renyi_kernel`` ask for sizes only, ``global`` for the scores of all groups as well. A mapping from layers to
+sparsities is an allocation and a budget in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
 import numpy as np
 
-from sparsim.errors import ConfigError
+from sparsim.errors import ConfigError, nearest
 from sparsim.matrix import IntArray
-from sparsim.pruning.criteria import Scores
+from sparsim.network import Network
+from sparsim.pruning.criteria import Scores, weights_of
 from sparsim.pruning.granularity import BoolArray
 
-__all__ = ["ALLOCATIONS", "Allocation", "Budget", "Groups", "across_layers", "keep_best", "layer_by_layer"]
+__all__ = [
+    "ALLOCATIONS",
+    "BY_SIZE",
+    "Allocation",
+    "Budget",
+    "Extent",
+    "Groups",
+    "across_layers",
+    "by_deviation",
+    "erdos_renyi_kernel",
+    "keep_best",
+    "uniform",
+]
+
+Allocation = str | Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +49,19 @@ class Groups:
     scores: Scores
     sizes: IntArray
 
-    @property
-    def size(self) -> int:
-        """Weights of the layer."""
-        return int(self.sizes.sum())
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a layer is.
+
+    Parameters
+    ----------
+    size : weights.
+    axes : sum of the lengths of the weight's axes: out + in / groups + kh + kw.
+    """
+
+    size: int
+    axes: int
 
 
 @dataclass(frozen=True)
@@ -46,48 +71,137 @@ class Budget:
     Parameters
     ----------
     sparsity : share of weights to remove, 0 <= sparsity < 1.
+    density : share of weights to keep, 0 < density <= 1.
     nnz : number of weights to keep.
     """
 
     sparsity: float | None = None
+    density: float | None = None
     nnz: int | None = None
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise ConfigError(f"{self.sparsity}", key="sparsity", allowed="0 <= sparsity < 1")
+        if self.density is not None and not 0 < self.density <= 1:
+            raise ConfigError(f"{self.density}", key="density", allowed="0 < density <= 1")
         if self.nnz is not None and (not isinstance(self.nnz, int | np.integer) or self.nnz < 0):
             raise ConfigError(f"{self.nnz}", key="nnz", allowed="a whole number of non-zeros, 0 or more")
-        if (self.sparsity is None) == (self.nnz is None):
-            given = "neither" if self.nnz is None else "both"
-            raise ConfigError(f"{given} given", key="sparsity, nnz", allowed="exactly one of the two")
+        given = sum(value is not None for value in (self.sparsity, self.density, self.nnz))
+        if given != 1:
+            raise ConfigError(
+                f"{given or 'none'} of them given", key="sparsity, density, nnz", allowed="exactly one of the three"
+            )
 
     def __str__(self) -> str:
-        return f"sparsity {self.sparsity:g}" if self.sparsity is not None else f"{self.nnz:,} non-zeros"
+        if self.nnz is not None:
+            return f"{self.nnz:,} non-zeros"
+        return f"sparsity {self.sparsity:g}" if self.sparsity is not None else f"density {self.density:g}"
 
     def of(self, size: int) -> int:
-        """Return the weights that may stay of ``size``: round(size * (1 - sparsity)), or ``nnz``."""
+        """Return the weights that may stay of ``size``: its density times ``size``, rounded, or ``nnz``."""
         if self.sparsity is not None:
             return round(size * (1 - self.sparsity))
+        if self.density is not None:
+            return round(size * self.density)
         assert self.nnz is not None
         if self.nnz > size:
             raise ConfigError(f"{self.nnz:,}", key="nnz", allowed=f"0 to {size:,}, the weights there are")
         return int(self.nnz)
 
-    def shares(self, sizes: Sequence[int]) -> list[int]:
-        """Return the weights that may stay in each layer; a number is shared by size, largest remainder first."""
-        if self.sparsity is not None:
-            return [self.of(size) for size in sizes]
-        total = max(sum(sizes), 1)
-        keep = self.of(sum(sizes))
-        exact = [keep * size / total for size in sizes]
-        shares = [floor(share) for share in exact]
-        by_remainder = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])
-        for layer in by_remainder[: keep - sum(shares)]:
-            shares[layer] += 1
-        return shares
+
+def uniform(layers: Sequence[Extent], budget: Budget) -> list[int]:
+    """Give every layer the same sparsity; a number of weights is shared by size, largest remainder first."""
+    if budget.nnz is None:
+        return [budget.of(layer.size) for layer in layers]
+    size = sum(layer.size for layer in layers)
+    keep = budget.of(size)
+    return _round_to([keep * layer.size / max(size, 1) for layer in layers], keep)
 
 
-Allocation = Callable[[Sequence[Groups], Budget], list[BoolArray]]
+def erdos_renyi_kernel(layers: Sequence[Extent], budget: Budget) -> list[int]:
+    """Give every layer a density proportional to (out + in + kh + kw) / (out in kh kw), at most 1.
+
+    What a layer of density 1 cannot take goes to the others in the same proportion; the numbers add up to the budget
+    exactly. Small layers stay dense, large ones pay (Evci et al., "Rigging the lottery", ICML 2020, section 3).
+    """
+    keep = budget.of(sum(layer.size for layer in layers))
+    exact = [float(layer.size) for layer in layers]
+    open_layers = [i for i, layer in enumerate(layers) if layer.size]
+    while open_layers:
+        left = keep - sum(layer.size for i, layer in enumerate(layers) if i not in open_layers)
+        rate = left / sum(layers[i].axes for i in open_layers)
+        full = [i for i in open_layers if rate * layers[i].axes >= layers[i].size]
+        if not full:
+            for i in open_layers:
+                exact[i] = rate * layers[i].axes
+            break
+        open_layers = [i for i in open_layers if i not in full]
+    return _round_to(exact, keep)
+
+
+BY_SIZE: Mapping[str, Callable[[Sequence[Extent], Budget], list[int]]] = {
+    "uniform": uniform,
+    "erdos_renyi_kernel": erdos_renyi_kernel,
+}
+ALLOCATIONS = ("uniform", "global", "erdos_renyi_kernel")
+
+
+def across_layers(layers: Sequence[Groups], budget: Budget) -> list[int]:
+    """Let the groups of all layers compete: one threshold for the network, equal scores go to the earlier layer.
+
+    Returns
+    -------
+    The weights of the winners in each layer. :func:`keep_best` picks the same winners from it: a layer's are the first
+    of its own ranking.
+    """
+    if not layers:
+        return []
+    pool = Groups(
+        np.concatenate([groups.scores for groups in layers]), np.concatenate([groups.sizes for groups in layers])
+    )
+    kept = keep_best(pool, budget.of(int(pool.sizes.sum())))
+    ends = np.cumsum([groups.scores.size for groups in layers])[:-1]
+    parts = zip(np.split(pool.sizes, ends), np.split(kept, ends), strict=True)
+    return [int(sizes[alive].sum()) for sizes, alive in parts]
+
+
+def by_deviation(network: Network, quality: float | Mapping[str, float]) -> dict[str, float]:
+    """Return the sparsities that remove every weight below ``quality`` standard deviations of its layer's weights.
+
+    Layers of a normal distribution lose the same share; those with many small weights lose more (Han et al., NeurIPS
+    2015, section 3.3). Given to :func:`~sparsim.pruning.prune` as ``allocation``.
+
+    Parameters
+    ----------
+    network : the network; zeros count as weights.
+    quality : factor for all layers, or layer name to factor; layers it does not name stay whole.
+
+    Raises
+    ------
+    ConfigError
+        If a factor is negative or leaves a layer nothing, or a name is no layer.
+    """
+    names = [layer.name for layer in network]
+    factors = quality if isinstance(quality, Mapping) else dict.fromkeys(names, quality)
+    for name, factor in factors.items():
+        if name not in names:
+            raise ConfigError(f"'{name}' is no layer of '{network.name}'{nearest(name, names)}", key="quality")
+        if not 0 <= factor < np.inf:
+            raise ConfigError(f"{factor} for '{name}'", key="quality", allowed="0 or more standard deviations")
+    sparsities = {}
+    for layer in network:
+        if layer.name not in factors or not layer.size:
+            continue
+        weights = np.asarray(weights_of(layer), dtype=np.float64)
+        below = int(np.count_nonzero(np.abs(weights) < factors[layer.name] * weights.std()))
+        if below == layer.size:
+            raise ConfigError(
+                f"{factors[layer.name]:g} standard deviations remove every weight of '{layer.name}'",
+                key="quality",
+                allowed="a factor that leaves some, such as 1",
+            )
+        sparsities[layer.name] = below / layer.size
+    return sparsities
 
 
 def keep_best(groups: Groups, keep: int) -> BoolArray:
@@ -117,21 +231,10 @@ def _keep_highest(scores: Scores, count: int) -> BoolArray:
     return kept
 
 
-def layer_by_layer(layers: Sequence[Groups], budget: Budget) -> list[BoolArray]:
-    """Give every layer the same sparsity."""
-    shares = budget.shares([groups.size for groups in layers])
-    return [keep_best(groups, keep) for groups, keep in zip(layers, shares, strict=True)]
-
-
-def across_layers(layers: Sequence[Groups], budget: Budget) -> list[BoolArray]:
-    """Let the groups of all layers compete: one threshold for the network, equal scores go to the earlier layer."""
-    if not layers:
-        return []
-    pool = Groups(
-        np.concatenate([groups.scores for groups in layers]), np.concatenate([groups.sizes for groups in layers])
-    )
-    ends = np.cumsum([groups.scores.size for groups in layers])
-    return np.split(keep_best(pool, budget.of(pool.size)), ends[:-1])
-
-
-ALLOCATIONS: dict[str, Allocation] = {"layer": layer_by_layer, "global": across_layers}
+def _round_to(exact: Sequence[float], total: int) -> list[int]:
+    """Round to whole numbers that add up to ``total``, the largest remainders up."""
+    whole = [floor(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: whole[i] - exact[i])
+    for layer in by_remainder[: total - sum(whole)]:
+        whole[layer] += 1
+    return whole

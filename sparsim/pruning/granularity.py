@@ -5,10 +5,33 @@ Every pattern is laid on the im2col matrix of a layer: a convolution ``[out, in 
 next input channel. That row is what a sparse format compresses and a machine streams. (A library that stores weights as
 NHWC orders k as kh, kw, in: its N:M groups hold other weights, but as many.)
 
-All patterns but N:M are tilings by equal rectangles, which keeps them in one place: ``unstructured`` is 1 x 1,
-``vector:V`` 1 x V, ``block:RxC`` R x C, ``out_channel`` a row, ``in_channel`` a column of kernels (of a weight known
-only as a matrix: one column). Where a dimension is no multiple of the tile, the last tiles are smaller; a tile's score
-is the *mean* of its weights' scores, so that a small one is neither favoured nor punished.
+====================  ========================================  ========================================================
+name                  what stays or goes                        how near the budget of a layer is met
+====================  ========================================  ========================================================
+``unstructured``      single weights                            exactly
+``vector:V``          V consecutive weights of a row            half a vector
+``vector:Vx1``        V consecutive weights of a column         half a vector
+``block:RxC``         R rows x C columns                        half a block
+``kernel``            a slice ``W[o, i]`` of all positions      half a kernel
+``out_channel``       a row                                     half a row
+``in_channel``        a column of kernels (of a weight known    half a column
+                      only as a matrix: one column)
+``head:D``            an attention head of D features           half a head of the attention block
+``row_balanced``      weights, as many in every row             half the rows
+``bank:B``            weights, as many in each of the B         half the rows, times B
+                      equal parts of every row
+``kernel_pattern:P``  weights, every kernel by one of P masks   half the kernels; each keeps at least one weight
+``N:M``               at most N of M consecutive weights of a   fixes its own
+                      row
+``N:M+permute``       the same, in the order of the input       fixes its own
+                      channels that keeps most
+====================  ========================================  ========================================================
+
+Down to ``head:D`` the patterns are groups that stay or go whole, all but the heads tilings by equal rectangles. Where a
+dimension is no multiple of the tile, the last tiles are smaller; a group's score is the *mean* of its weights' scores,
+so that a small one is neither favoured nor punished. (Optimal Brain Damage and its kin define the saliency of a group
+as a sum; groups of equal size are ranked alike by both.) The others are balanced: a number per layer, met by giving
+every row, bank or kernel the same share (:mod:`~sparsim.pruning.balanced`).
 """
 
 from __future__ import annotations
@@ -25,11 +48,21 @@ from sparsim.errors import ConfigError, nearest
 from sparsim.matrix import IntArray
 from sparsim.pruning.criteria import Scores
 
-__all__ = ["BoolArray", "Granularity", "n_of_m", "parse_granularity", "spread", "tile_scores", "tile_sizes"]
+__all__ = ["BoolArray", "Granularity", "parse_granularity", "spread", "tile_scores", "tile_sizes"]
 
 BoolArray = npt.NDArray[np.bool_]
-WORDS = ("unstructured", "out_channel", "in_channel")
-FORMS = "unstructured, N:M (as 2:4), vector:V, block:RxC, out_channel, in_channel"
+WORDS = ("unstructured", "kernel", "out_channel", "in_channel", "row_balanced")
+SIZED = {
+    "vector": "vector:V with V >= 1 weights along k, as vector:4, or vector:Vx1 along the outputs",
+    "block": "block:RxC with R, C >= 1 (rows x columns), as block:4x4",
+    "kernel_pattern": "kernel_pattern:P with P >= 1 masks, as kernel_pattern:8",
+    "head": "head:D with D >= 1 features in a head, as head:64",
+    "bank": "bank:B with B >= 1 banks in a row, as bank:16",
+}
+FORMS = (
+    "unstructured, N:M (as 2:4), N:M+permute, vector:V, vector:Vx1, block:RxC, kernel, kernel_pattern:P, head:D, "
+    "out_channel, in_channel, row_balanced, bank:B"
+)
 
 
 @dataclass(frozen=True)
@@ -38,25 +71,27 @@ class Granularity:
 
     Parameters
     ----------
-    kind : "unstructured", "n:m", "vector", "block", "out_channel" or "in_channel".
-    sizes : (N, M) for N:M, (V,) for a vector, (R, C) for a block, () otherwise.
+    kind : "unstructured", "n:m", "n:m+permute", "vector", "block", "kernel", "kernel_pattern", "head", "out_channel",
+        "in_channel", "row_balanced" or "bank".
+    sizes : (N, M) for N:M, (V,) for a vector along k and (V, 1) for one along the outputs, (R, C) for a block, (P,),
+        (D,) or (B,) where the name ends in one number, () otherwise.
     """
 
     kind: str
     sizes: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        if self.kind == "n:m":
-            return f"{self.sizes[0]}:{self.sizes[1]}"
+        if self.fixes_sparsity:
+            return f"{self.sizes[0]}:{self.sizes[1]}{self.kind.removeprefix('n:m')}"
         return f"{self.kind}:{'x'.join(map(str, self.sizes))}" if self.sizes else self.kind
 
     @property
     def fixes_sparsity(self) -> bool:
         """Whether the pattern itself says how many weights stay, so that a budget has no say."""
-        return self.kind == "n:m"
+        return self.kind in ("n:m", "n:m+permute")
 
     def tile(self, shape: tuple[int, ...], groups: int = 1) -> tuple[int, int]:
-        """Return rows and columns of the tile for a weight of ``shape``.
+        """Return rows and columns of the tile for a weight of ``shape``; that of a balanced pattern is one weight.
 
         Parameters
         ----------
@@ -65,17 +100,18 @@ class Granularity:
         """
         columns = prod(shape[1:])
         rows, cols = {
-            "unstructured": (1, 1),
-            "vector": (1, *self.sizes),
+            "vector": self.sizes if len(self.sizes) == 2 else (1, *self.sizes),
             "block": self.sizes,
+            "kernel": (1, prod(shape[2:])),
+            "head": (*self.sizes, columns),
             "out_channel": (1, columns),
             "in_channel": (shape[0] // groups, prod(shape[2:])),
-        }[self.kind]
+        }.get(self.kind, (1, 1))
         return max(1, min(rows, shape[0])), max(1, min(cols, columns))
 
 
 def parse_granularity(text: str | Granularity) -> Granularity:
-    """Return the pattern called ``text``.
+    """Return the pattern called ``text``; of two names of one pattern (``vector:1x4``) the object has the first.
 
     Raises
     ------
@@ -87,28 +123,28 @@ def parse_granularity(text: str | Granularity) -> Granularity:
     word = text.strip().lower()
     if word in WORDS:
         return Granularity(word)
-    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9})", word):
+    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9})(\+permute)?", word):
         kept, of = int(match[1]), int(match[2])
         if not 1 <= kept <= of:
             raise _refuse(f"'{text}' keeps {kept} of every {of} weights", "N:M with 1 <= N <= M, as 2:4")
-        return Granularity("n:m", (kept, of))
+        return Granularity("n:m" + (match[3] or ""), (kept, of))
     kind, _, sizes = word.partition(":")
-    if kind == "vector":
-        return Granularity(kind, _sizes(text, sizes, r"(\d{1,9})", "vector:V with V >= 1 weights along k, as vector:4"))
-    if kind == "block":
-        return Granularity(
-            kind, _sizes(text, sizes, r"(\d{1,9})x(\d{1,9})", "block:RxC with R, C >= 1 (rows x columns), as block:4x4")
-        )
+    if kind in SIZED:
+        return Granularity(kind, _sizes(text, kind, sizes))
     if kind in WORDS:
         raise _refuse(f"'{text}': {kind} takes no size", kind)
-    raise _refuse(f"'{text}' is no granularity{nearest(kind, (*WORDS, 'vector', 'block'))}", FORMS)
+    raise _refuse(f"'{text}' is no granularity{nearest(kind, (*WORDS, *SIZED))}", FORMS)
 
 
-def _sizes(text: str, sizes: str, form: str, allowed: str) -> tuple[int, ...]:
-    match = re.fullmatch(form, sizes)
-    numbers = tuple(int(part) for part in match.groups()) if match else ()
-    if not numbers or min(numbers) < 1:
-        raise _refuse(f"'{text}' is no size of a {text.strip().lower().partition(':')[0]}", allowed)
+def _sizes(text: str, kind: str, sizes: str) -> tuple[int, ...]:
+    match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", sizes)
+    numbers = tuple(int(part) for part in match.groups() if part is not None) if match else ()
+    if kind == "vector" and len(numbers) == 2 and numbers[0] == 1:
+        numbers = numbers[1:]
+    takes = {"block": (2,), "vector": (1, 2)}.get(kind, (1,))
+    is_square = kind == "vector" and len(numbers) == 2 and numbers[1] != 1
+    if len(numbers) not in takes or min(numbers) < 1 or is_square:
+        raise _refuse(f"'{text}' is no size of a {kind}", SIZED[kind])
     return numbers
 
 
@@ -142,23 +178,3 @@ def spread(kept: BoolArray, shape: tuple[int, int], tile: tuple[int, int]) -> Bo
     if tile == (1, 1):
         return kept
     return np.repeat(np.repeat(kept, _extents(shape[0], tile[0]), axis=0), _extents(shape[1], tile[1]), axis=1)
-
-
-def n_of_m(scores: Scores, n: int, m: int) -> BoolArray:
-    """Keep the ``n`` highest of every ``m`` consecutive scores of a row; equal ones by position.
-
-    A shorter group at the end of a row keeps at most ``n``: never a lower density than the pattern's.
-
-    Parameters
-    ----------
-    scores : ``[out, k]``.
-    n, m : at most n non-zeros in every m consecutive weights.
-    """
-    rows, cols = scores.shape
-    m = max(1, min(m, cols))
-    padded = np.full((rows, -(-cols // m) * m), -np.inf)
-    padded[:, :cols] = scores
-    order = np.argsort(-padded.reshape(-1, m), axis=1, kind="stable")
-    kept = np.zeros(order.shape, dtype=np.bool_)
-    np.put_along_axis(kept, order[:, :n], True, axis=1)
-    return kept.reshape(padded.shape)[:, :cols]

@@ -9,19 +9,33 @@ from hypothesis.extra import numpy as hnp
 from sparsim.errors import ConfigError, InputError
 from sparsim.pruning import Granularity, mask, parse_granularity
 
-COARSE = ["unstructured", "vector:1", "vector:3", "block:2x3", "block:4x4", "block:9x99", "out_channel", "in_channel"]
+COARSE = [
+    "unstructured",
+    "vector:1",
+    "vector:3",
+    "vector:2x1",
+    "vector:3x1",
+    "block:2x3",
+    "block:4x4",
+    "block:9x99",
+    "kernel",
+    "out_channel",
+    "in_channel",
+]
 
 
 def naive_groups(shape, name):
     """Positions (row, column) of each group on [out, k], in reading order of the groups' first weights."""
     pattern = parse_granularity(name)
     kernel = int(np.prod(shape[2:], dtype=int))
+    down, along = pattern.sizes if len(pattern.sizes) == 2 else (1, *pattern.sizes, 1)[:2]
     groups = {}
     for row in range(shape[0]):
         for column in range(int(np.prod(shape[1:], dtype=int))):
             key = {
                 "unstructured": lambda r, c: (r, c),
-                "vector": lambda r, c: (r, c // pattern.sizes[-1]),
+                "vector": lambda r, c: (r // down, c // along),
+                "kernel": lambda r, c: (r, c // kernel),
                 "block": lambda r, c: (r // pattern.sizes[0], c // pattern.sizes[-1]),
                 "out_channel": lambda r, c: (r, 0),
                 "in_channel": lambda r, c: (0, c // kernel),
@@ -91,12 +105,29 @@ def test_coarse_is_at_most_half_a_group_off(values, name, data):
     assert abs(int(mask(values, name, keep).sum()) - keep) <= largest / 2
 
 
-@pytest.mark.parametrize("name", ["unstructured", "vector:4", "block:4x4", "out_channel", "in_channel", "2:4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unstructured",
+        "vector:4",
+        "vector:4x1",
+        "block:4x4",
+        "kernel",
+        "out_channel",
+        "in_channel",
+        "2:4",
+        "row_balanced",
+        "bank:2",
+        "head:4",
+    ],
+)
 def test_equal_scores_stay_in_order_of_position(name):
     kept = mask(np.ones((8, 8)), name, 32)
     first = {
         "block:4x4": np.arange(64).reshape(8, 8) // 32 == 0,
         "in_channel": np.arange(64).reshape(8, 8) % 8 < 4,
+        "row_balanced": np.arange(64).reshape(8, 8) % 8 < 4,
+        "bank:2": np.arange(64).reshape(8, 8) % 4 < 2,
         "2:4": np.arange(64).reshape(8, 8) % 4 < 2,
     }.get(name, np.arange(64).reshape(8, 8) < 32)
     np.testing.assert_array_equal(kept, first)
@@ -130,7 +161,22 @@ def test_n_of_m_runs_along_the_flattened_kernel():
 
 @pytest.mark.parametrize(
     ("text", "canonical"),
-    [(" 2:4 ", "2:4"), ("BLOCK:4X2", "block:4x2"), ("vector:04", "vector:4"), ("Unstructured", "unstructured")],
+    [
+        (" 2:4 ", "2:4"),
+        ("BLOCK:4X2", "block:4x2"),
+        ("vector:04", "vector:4"),
+        ("Unstructured", "unstructured"),
+        ("vector:1x4", "vector:4"),
+        ("vector:4x1", "vector:4x1"),
+        ("vector:1x1", "vector:1"),
+        ("block:4x1", "block:4x1"),
+        ("2:4+Permute", "2:4+permute"),
+        ("kernel", "kernel"),
+        ("kernel_pattern:8", "kernel_pattern:8"),
+        ("head:064", "head:64"),
+        ("Row_balanced", "row_balanced"),
+        ("bank:16", "bank:16"),
+    ],
 )
 def test_names_are_read_leniently_and_written_one_way(text, canonical):
     pattern = parse_granularity(text)
@@ -152,6 +198,17 @@ def test_names_are_read_leniently_and_written_one_way(text, canonical):
         ("vector:0", "'vector:0' is no size of a vector; allowed: vector:V with V >= 1"),
         ("vector:-1", "vector:V"),
         ("vector", "vector:V"),
+        ("vector:4x4", "'vector:4x4' is no size of a vector; allowed: vector:V with V >= 1"),
+        ("vector:4x0", "vector:Vx1"),
+        ("bank", "bank:B with B >= 1 banks"),
+        ("bank:0", "'bank:0' is no size of a bank"),
+        ("head:8x8", "head:D with D >= 1"),
+        ("kernel_pattern", "kernel_pattern:P"),
+        ("kernel:3", "kernel takes no size"),
+        ("row_balanced:2", "row_balanced takes no size"),
+        ("5:4+permute", "keeps 5 of every 4"),
+        ("2:4+permuted", "is no granularity"),
+        ("heads:64", "did you mean 'head'?"),
         ("vector:99999999999", "vector:V"),
         ("unstructured:3", "unstructured takes no size"),
         ("unstructred", "did you mean 'unstructured'?"),
@@ -171,6 +228,25 @@ def test_huge_sizes_cost_nothing():
     values = np.array([[1.0, 2.0, 3.0]])
     np.testing.assert_array_equal(mask(values, "1:999999999"), [[False, False, True]])
     assert mask(values, "block:999999999x999999999", 3).all()
+
+
+def test_a_vector_along_the_outputs_is_a_block_one_wide():
+    values = np.random.default_rng(0).random((10, 6))
+    np.testing.assert_array_equal(mask(values, "vector:4x1", 30), mask(values, "block:4x1", 30))
+
+
+def test_a_kernel_of_a_linear_layer_is_one_weight():
+    values = np.random.default_rng(0).random((6, 6))
+    np.testing.assert_array_equal(mask(values, "kernel", 13), mask(values, "unstructured", 13))
+
+
+def test_a_head_of_a_single_matrix_is_a_run_of_rows():
+    values = np.repeat([1.0, 3.0, 2.0], 4)[:, None] * np.ones((12, 5))
+    np.testing.assert_array_equal(mask(values, "head:4", 40), values > 1)
+    with pytest.raises(
+        ConfigError, match=r"heads of 5 features do not divide the 12 rows of 'weight'; allowed: head:D"
+    ):
+        mask(values, "head:5", 40)
 
 
 @pytest.mark.parametrize("keep", [None, -1, 10])

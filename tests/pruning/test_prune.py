@@ -11,7 +11,19 @@ from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
 from sparsim.pruning import mask, prune
 
-ALL = ["unstructured", "2:4", "1:3", "vector:4", "block:2x3", "out_channel", "in_channel"]
+ALL = [
+    "unstructured",
+    "2:4",
+    "1:3",
+    "vector:4",
+    "vector:2x1",
+    "block:2x3",
+    "kernel",
+    "out_channel",
+    "in_channel",
+    "row_balanced",
+    "bank:3",
+]
 
 
 @pytest.fixture
@@ -53,15 +65,84 @@ def test_unstructured_removes_the_smallest(network):
         assert gone <= np.abs(after.weight[after.weight != 0]).min()
 
 
-def test_global_scope_is_exact_over_the_network_and_uneven_in_it(network):
-    pruned = prune(network, "unstructured", 0.6, scope="global")
+def test_global_allocation_is_exact_over_the_network_and_uneven_in_it(network):
+    pruned = prune(network, "unstructured", 0.6, allocation="global")
     assert pruned.nnz == round(network.size * 0.4)
     assert pruned["fc"].sparsity < 0.3 < pruned["conv"].sparsity
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
-def test_a_number_of_nonzeros_is_met(network, scope):
-    assert prune(network, "unstructured", nnz=123, scope=scope).nnz == 123
+@pytest.mark.parametrize("allocation", ["uniform", "global", "erdos_renyi_kernel"])
+def test_a_number_of_nonzeros_is_met(network, allocation):
+    assert prune(network, "unstructured", nnz=123, allocation=allocation).nnz == 123
+    assert prune(network, "unstructured", density=0.25, allocation=allocation).nnz == pytest.approx(
+        network.size / 4, abs=0.5 if allocation != "uniform" else 1.5
+    )
+
+
+def test_small_layers_stay_dense_by_erdos_renyi_kernel(network):
+    pruned = prune(network, "unstructured", 0.6, allocation="erdos_renyi_kernel")
+    # axes 15, 13 and 34 of 162, 54 and 240 weights; 182 stay of 456
+    assert [layer.nnz for layer in pruned] == [44, 38, 100]
+
+
+@pytest.mark.parametrize("granularity", ["row_balanced", "bank:3", "kernel_pattern:4"])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "erdos_renyi_kernel"])
+def test_balanced_patterns_realise_the_number_the_single_weights_would_get(network, granularity, allocation):
+    skip = ["fc"] if granularity.startswith("kernel") else []
+    free = prune(network, "unstructured", 0.6, allocation=allocation, skip=skip)
+    for layer, alone in zip(prune(network, granularity, 0.6, allocation=allocation), free, strict=True):
+        if layer.name in skip:
+            continue
+        rows, kernels = layer.shape[0], layer.shape[0] * layer.shape[1]
+        slack = {"row_balanced": rows, "bank:3": 3 * rows, "kernel_pattern:4": kernels}[granularity] / 2
+        assert abs(layer.nnz - alone.nnz) <= slack
+
+
+def test_sparsities_by_layer_leave_the_others_alone(network):
+    pruned = prune(network, "unstructured", allocation={"fc": 0.75, "conv": 0.0})
+    assert pruned["depthwise"] is network["depthwise"]
+    assert [layer.nnz for layer in pruned] == [162, 54, 60]
+    assert pruned.notes == ()
+    structured = prune(network, "2:4", allocation={"fc": 0.75})
+    assert structured["conv"] is network["conv"]
+    assert structured["fc"].nnz == 120
+    assert "the budget (a sparsity for each layer) was not used" in structured.notes[0]
+
+
+def test_sparsities_by_layer_are_checked(network):
+    with pytest.raises(ConfigError, match="allocation: 'fcc' is no layer of 'net'; did you mean 'fc'"):
+        prune(network, "unstructured", allocation={"fcc": 0.5})
+    with pytest.raises(ConfigError, match=r"sparsity: 1\.0; allowed: 0 <= sparsity < 1"):
+        prune(network, "unstructured", allocation={"fc": 1.0})
+    with pytest.raises(ConfigError, match=r"allocation: sparsity 0\.5 beside a sparsity for each layer"):
+        prune(network, "unstructured", 0.5, allocation={"fc": 0.5})
+
+
+def test_a_criterion_of_ones_own_ranks_the_weights(network):
+    pruned = prune(network, "unstructured", 0.5, criterion=lambda layer: -np.abs(layer.weight.astype(float)))
+    for before, after in zip(network, pruned, strict=True):
+        gone = np.abs(before.weight[after.weight == 0]).min()
+        assert gone >= np.abs(after.weight[after.weight != 0]).max()
+
+
+def test_a_criterion_that_fails_names_the_layer(network):
+    with pytest.raises(InputError, match=r"layer 'conv': the criterion gave scores of shape \(2, 2\); one finite"):
+        prune(network, "unstructured", 0.5, criterion=lambda layer: np.ones((2, 2)))
+    with pytest.raises(InputError, match=r"layer 'conv': .* values that are not finite"):
+        prune(network, "unstructured", 0.5, criterion=lambda layer: np.full(layer.shape, np.nan))
+    with pytest.raises(ConfigError, match="criterion: 'magnitud'; did you mean 'magnitude'"):
+        prune(network, "unstructured", 0.5, criterion="magnitud")
+
+
+def test_patterns_of_kernels_leave_single_weights_whole(network):
+    pruned = prune(network, "kernel_pattern:2", 0.5)
+    assert pruned["fc"] is network["fc"]
+    assert pruned.notes == (
+        "kernel_pattern:2 prunes kernels of more than one weight: 1 other layer(s) stay whole and count in no budget",
+    )
+    assert prune(network, "kernel_pattern:2", nnz=96).nnz == network["fc"].nnz + 96  # 24 kernels of 4
+    with pytest.raises(ConfigError, match="'kernel_pattern:2' needs kernels of more than one weight"):
+        prune(network["fc"], "kernel_pattern:2", 0.5)
 
 
 def test_skipped_layers_are_untouched_and_count_in_no_budget(network):
@@ -142,7 +223,9 @@ def test_layers_and_matrices_come_back_as_what_they_were(network):
 
 def test_a_pattern_without_values_cannot_be_ranked():
     pattern = Csr.build((2, 3), [0, 1, 2], [0, 2])
-    with pytest.raises(InputError, match="layer 'fc' has positions but no values; pruning by magnitude needs"):
+    with pytest.raises(
+        InputError, match=r"layer 'fc' has positions but no values; pruning needs values .*--weights random"
+    ):
         prune(Network("net", (Layer("fc", pattern),)), "unstructured", 0.5)
 
 
@@ -158,15 +241,21 @@ def test_what_is_no_weight_is_refused(weight):
         prune(weight, "unstructured", 0.5)
 
 
-def test_budget_and_scope_are_checked(network):
-    with pytest.raises(ConfigError, match="sparsity, nnz: neither given"):
+def test_budget_and_allocation_are_checked(network):
+    with pytest.raises(ConfigError, match="sparsity, density, nnz: none of them given"):
         prune(network, "unstructured")
     with pytest.raises(ConfigError, match=r"sparsity: 1\.0; allowed: 0 <= sparsity < 1"):
         prune(network, "2:4", 1.0)
-    with pytest.raises(ConfigError, match=r"scope: 'globl'; did you mean 'global'.*allowed: layer, global"):
-        prune(network, "unstructured", 0.5, scope="globl")
+    with pytest.raises(ConfigError, match=r"allocation: 'globl'; did you mean 'global'.*allowed: uniform, global"):
+        prune(network, "unstructured", 0.5, allocation="globl")
 
 
 def test_a_network_without_layers_stays_empty():
     assert len(prune(Network("net", ()), "unstructured", 0.5)) == 0
-    assert len(prune(Network("net", ()), "unstructured", 0.5, scope="global")) == 0
+    assert len(prune(Network("net", ()), "unstructured", 0.5, allocation="global")) == 0
+
+
+@pytest.mark.parametrize("weight", [np.ones((4, 4), dtype=bool), np.broadcast_to(np.float32(1), (4, 4))])
+def test_masks_and_bare_shapes_cannot_be_ranked_either(weight):
+    with pytest.raises(InputError, match="layer 'fc' has positions but no values"):
+        prune(Network("net", (Layer("fc", weight),)), "unstructured", 0.5)
