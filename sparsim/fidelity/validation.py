@@ -17,7 +17,7 @@ from sparsim.fidelity.record import VALIDATING, Row
 
 __all__ = ["PAPERS", "Validation", "validate"]
 
-PAPERS = ("sparch", "outerspace", "tensor_core")
+PAPERS = ("sparch", "outerspace", "tensor_core", "networks")
 DETAILS = ("detail", "not_modelled")
 
 
@@ -28,7 +28,7 @@ class Validation:
     Parameters
     ----------
     rows : every figure held against the model.
-    missing : public matrices that were asked for and are not at hand.
+    missing : public matrices and masks that were asked for and are not at hand.
     """
 
     rows: tuple[Row, ...]
@@ -89,7 +89,8 @@ def validate(
     ----------
     papers : rooms to visit, all of :data:`PAPERS` by default.
     folder : where the public matrices lie, as ``.mtx``, ``.npz`` or in a folder ``matrices``; without it, those that
-        :mod:`sparsim.datasets` has kept. A missing matrix makes skipped rows, never a failure.
+        :mod:`sparsim.datasets` has kept. Masks of pruned networks lie in its folders ``dlmc`` and ``networks``. A
+        missing one makes skipped rows, never a failure.
     stand_ins : add means over 20 matrices, missing ones generated, labelled so.
     progress : show a bar on stderr.
 
