@@ -44,7 +44,9 @@ def synthetic(name: str, weights: str, seed: int = 0, tokens: int | None = None)
     metadata |= {"densities": drawn.source} if drawn.source else {}
     metadata |= {NO_VALUES: drawn.no_values} if drawn.no_values else {}
     notes = (f"synthetic{' mask' if drawn.no_values == POSITIONS else ''}: {label}", *shape.network.notes)
-    return replace(shape.network, layers=drawn.layers, metadata=metadata, notes=notes)
+    what = {POSITIONS: "synthetic mask", "": "synthetic weights"}.get(drawn.no_values, "shapes alone")
+    named = f"{shape.network.name} ({what})"  # a row of a table cannot be separated from its label
+    return replace(shape.network, name=named, layers=drawn.layers, metadata=metadata, notes=notes)
 
 
 def _known(shape: Shape) -> list[str]:

@@ -167,3 +167,11 @@ def test_the_label_reaches_a_comparison():
     assert network.notes[0] in comparison.notes
     assert {row["granularity"] for row in comparison.totals} == {"as stored"}
     refused(lambda: compare(network, on=["dense"], granularity=["2:4"], progress=False), "--weights random")
+
+
+@pytest.mark.parametrize(
+    ("weights", "label"),
+    [("random", "synthetic weights"), ("uniform:0.2", "synthetic mask"), ("shape", "shapes alone")],
+)
+def test_the_name_in_every_row_says_what_is_synthetic(weights, label):
+    assert zoo.load("resnet50_block", weights).name == f"resnet50_block ({label})"
