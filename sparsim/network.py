@@ -64,7 +64,7 @@ class Layer:
                 raise InputError(
                     f"layer '{self.name}' has a {self.weight.ndim}-D weight", remedy="a weight has 2 to 5 dimensions"
                 )
-            if not np.isfinite(self.weight).all():
+            if not np.isfinite(_without_repeats(self.weight)).all():
                 raise InputError(f"weights of layer '{self.name}' are not finite", remedy="replace NaN and infinity")
         if self.groups < 1 or self.shape[0] % self.groups:
             raise InputError(f"layer '{self.name}': {self.shape[0]} outputs cannot be cut into {self.groups} groups")
@@ -109,10 +109,13 @@ class Layer:
         """Number of weights, zeros included."""
         return int(np.prod(self.shape, dtype=np.int64))
 
-    @property
+    @cached_property
     def nnz(self) -> int:
         """Number of non-zero weights."""
-        return self.matrix.nnz
+        if isinstance(self.weight, Csr):
+            return self.weight.nnz
+        distinct = _without_repeats(self.weight)
+        return int(np.count_nonzero(distinct)) * (self.size // max(distinct.size, 1))
 
     @property
     def sparsity(self) -> float:
@@ -174,6 +177,11 @@ class Layer:
         if tuple(weight.shape) != self.shape:
             raise InputError(f"layer '{self.name}': weights of shape {weight.shape} replace {self.shape}")
         return replace(self, weight=weight)
+
+
+def _without_repeats(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array with every axis along which numpy repeats one element (``broadcast_to``) cut to length 1."""
+    return array[tuple(slice(1) if stride == 0 else slice(None) for stride in array.strides)]
 
 
 @dataclass(frozen=True, eq=False)

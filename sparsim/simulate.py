@@ -16,7 +16,7 @@ from sparsim.machines import Machine, machine
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
 from sparsim.report import Report, build_report
-from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, layer_workload
+from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
 __all__ = ["as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
 
@@ -130,18 +130,10 @@ def network_workloads(
 ) -> list[Workload]:
     """Turn every layer into its product; ``columns`` is the width for layers whose geometry is unknown."""
     kind = DataType.parse(dtype) if dtype else DataType.FP16
-    found = []
-    for layer in network:
-        if columns is not None and (not layer.is_convolution or layer.input_size is None) and layer.positions is None:
-            layer = Layer(
-                layer.name,
-                layer.matrix,
-                groups=layer.groups,
-                positions=columns,
-                activation_density=layer.activation_density,
-            )
-        found.append(layer_workload(layer, batch=batch, dtype=kind, seed=seed, name=network.name))
-    return found
+    return [
+        layer_workload(at_width(layer, columns), batch=batch, dtype=kind, seed=seed, name=network.name)
+        for layer in network
+    ]
 
 
 def simulate_all(

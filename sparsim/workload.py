@@ -8,6 +8,7 @@ the structural non-zeros of C belong to the workload, not to a machine: they are
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -20,7 +21,7 @@ from sparsim.kernels.symbolic import product_nnz
 from sparsim.matrix import Csr, IntArray, check_shape
 from sparsim.network import Layer
 
-__all__ = ["MAX_SIDE", "DataType", "Operand", "Workload", "layer_workload"]
+__all__ = ["MAX_SIDE", "DataType", "Operand", "Workload", "at_width", "layer_workload"]
 
 MAX_MATERIALISED = 2**31
 MAX_SIDE = 2**31
@@ -194,6 +195,9 @@ class Workload:
     dtype : of the values of all operands.
     groups : number of independent products (grouped and depthwise convolutions).
     b_unique_elements : elements of B before im2col repeats them, None if B is not unrolled.
+    weight_of : name of the layer whose weight (or its gradient) takes part; ``layer`` unless said.
+    dense_twin : the product with all the layer's weights, where dense A in place of A is not the same. What a product
+        is compared with does not change its cost: no part of :attr:`sha256`.
     """
 
     a: Operand
@@ -203,8 +207,11 @@ class Workload:
     dtype: DataType = DataType.FP64
     groups: int = 1
     b_unique_elements: int | None = None
+    weight_of: str = ""
+    dense_twin: Workload | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weight_of", self.weight_of or self.layer)
         if self.groups < 1:
             raise WorkloadError(f"{self.groups} groups; a product has at least 1")
         if self.b.rows != self.a.cols * self.groups:
@@ -286,6 +293,15 @@ class Workload:
         return state.hexdigest()
 
 
+def at_width(layer: Layer, columns: int | None) -> Layer:
+    """Return the layer with ``columns`` output positions per sample if nothing else says how many it has."""
+    known = layer.positions is not None or (layer.is_convolution and layer.input_size is not None)
+    if columns is None or known:
+        return layer
+    density = layer.activation_density
+    return Layer(layer.name, layer.matrix, groups=layer.groups, positions=columns, activation_density=density)
+
+
 def layer_workload(
     layer: Layer, *, batch: int = 1, dtype: DataType = DataType.FP16, seed: int = 0, name: str = ""
 ) -> Workload:
@@ -298,10 +314,10 @@ def layer_workload(
     """
     if batch < 1:
         raise InputError(f"batch {batch}", remedy="a batch holds at least 1 sample")
-    k = layer.matrix.shape[1]
+    k = math.prod(layer.shape[1:])
     columns = layer.columns(batch)
     return Workload(
-        a=Operand.of(layer.matrix),
+        a=Operand.dense(layer.shape[0], k) if layer.nnz == layer.size else Operand.of(layer.matrix),
         b=Operand.random(k * layer.groups, columns, layer.activation_density, seed),
         name=name or layer.name,
         layer=layer.name,
