@@ -19,7 +19,11 @@ import numpy.typing as npt
 from sparsim.errors import InputError, nearest
 from sparsim.graph import Graph
 from sparsim.io._files import check_claims, numeric
+from sparsim.io.compressed import decompress
 from sparsim.io.geometry import Geometry, adjacent_geometry, parse_geometry, parse_json
+from sparsim.io.masks import SCORES_NOTE, apply_masks, apply_scores
+from sparsim.io.names import bias_name, is_embedding_name, is_weight_name, strip_weight
+from sparsim.io.stored import KEY, Stored, format_stored, merge_stored
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
 
@@ -27,10 +31,6 @@ __all__ = ["CSR_PARTS", "network_from_arrays"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 CSR_PARTS = ("crow_indices", "col_indices", "values")
-WEIGHT = re.compile(r"(?:^|[./])(?:weight|w|kernel)(?::0)?$")
-LOOSE = re.compile(r"_(?:weight|w|kernel)(?::0)?$")
-RECURRENT = re.compile(r"(?:^|[._/])weight_(?:ih|hh)(?:_l\d+)?(?:_reverse)?$")
-BIAS = re.compile(r"(weight|kernel|w)((?:_[ih]h)?(?:_l\d+)?(?:_reverse)?(?::0)?)$")
 KERNEL = re.compile(r"(?:^|[._/])kernel(?::0)?$")
 TFLITE = re.compile(r"(?<![A-Za-z])Conv2D")
 DEPTHWISE = re.compile(r"depthwise", re.IGNORECASE)
@@ -42,7 +42,12 @@ TFLITE_NOTE = "arrays called 'Conv2D' are read in TensorFlow Lite's order [out, 
 
 
 def network_from_arrays(
-    arrays: Arrays, *, source: Path, name: str | None = None, metadata: Mapping[str, str] | None = None
+    arrays: Arrays,
+    *,
+    source: Path,
+    name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    stored: Mapping[str, Stored] | None = None,
 ) -> Network:
     """Sort named arrays into layers and the rest.
 
@@ -53,7 +58,9 @@ def network_from_arrays(
     name : of the network; by default ``sparsim.name``, else the file's name.
     metadata : strings the file says about itself. ``sparsim.layers`` is the geometry (see :mod:`sparsim.io.geometry`)
         and, if it names all layers, their order; ``sparsim.notes`` a JSON list of sentences; ``sparsim.graph`` how the
-        layers hang together (see :mod:`sparsim.graph`).
+        layers hang together (see :mod:`sparsim.graph`); ``sparsim.skipped`` an object of the arrays that are no layers
+        and the reasons; ``sparsim.arrays`` what is unusual about single arrays (see :mod:`sparsim.io.stored`).
+    stored : what the reader knows of the latter.
 
     Raises
     ------
@@ -63,36 +70,82 @@ def network_from_arrays(
     metadata = metadata or {}
     geometry, notes = _about(arrays, metadata, source)
     arrays, layers = _take_csr(arrays, geometry, source)
-    arrays = _apply_masks(arrays, source)
-    named = any(WEIGHT.search(key) for key in arrays)
-    skipped: dict[str, str] = {}
+    arrays, about = decompress(arrays, merge_stored(metadata, stored or {}, source), source)
+    arrays, scored = apply_scores(apply_masks(arrays, source))
+    notes |= dict.fromkeys([SCORES_NOTE] if scored else [])
+    skipped = _said_to_skip(metadata, source)
+    named = any(strip_weight(key) != key for key in arrays)
     biases = {layer: f"{layer}.bias" for layer in layers}
+    weights: dict[str, str] = {}
     for key, array in arrays.items():
-        layer, note = _layer_name(key, arrays, geometry), ""
-        reason = None if layer in geometry else _reason_to_skip(key, array, named)
+        if key in skipped:
+            continue
+        item = about.get(key, Stored())
+        layer, note = item.layer or _layer_name(key, arrays, geometry), ""
+        reason = None if layer in geometry and not item.bias else _reason_to_skip(key, array, named)
         if reason is not None:
             skipped[key] = reason
             continue
-        if layer not in geometry or key == layer:
+        if item.transposed:
+            array = _turn(key, array, source)
+        elif not item.layer and (layer not in geometry or key == layer):
             array, note = _orient(key, array)
-        biases[layer] = _bias_name(layer, key)
+        biases[layer] = bias_name(layer, key)
         layers[layer] = _layer(layer, array, geometry.get(layer, {}), source)
-        notes |= {note: None} if note else {}
+        if note:
+            notes[note] = None
+        else:
+            weights[layer] = key
     _check_result(layers, skipped, geometry, source)
+    biases |= {item.layer: key for key, item in about.items() if item.bias and item.layer in layers}
     for layer, key in biases.items():
         if key in skipped and arrays[key].shape == layers[layer].shape[:1] and arrays[key].dtype.kind == "f":
             layers[layer] = replace(layers[layer], bias=numeric(arrays[key], f"'{key}'"))
             del skipped[key]
     order = geometry if geometry.keys() == layers.keys() else layers
+    said = {key: value for key, value in metadata.items() if not key.startswith("sparsim.")}
     return Network(
         name or metadata.get("sparsim.name") or _default_name(source),
         tuple(layers[key] for key in order),
-        {key: value for key, value in metadata.items() if not key.startswith("sparsim.")},
+        said | _remember(layers, weights, biases, about, arrays),
         skipped,
         tuple(notes),
         _graph(metadata, source),
-        {key: arrays[key] for key in skipped},
+        {key: arrays[key] for key in skipped if key in arrays},
     )
+
+
+def _said_to_skip(metadata: Mapping[str, str], source: Path) -> dict[str, str]:
+    said = parse_json(metadata.get("sparsim.skipped", "{}"), source, "sparsim.skipped")
+    if not isinstance(said, dict):
+        raise InputError("is no object", source=source, place="sparsim.skipped", remedy='write {"array": "reason"}')
+    return {str(key): str(reason) for key, reason in said.items()}
+
+
+def _turn(key: str, array: npt.NDArray[Any], source: Path) -> npt.NDArray[Any]:
+    if array.ndim != 2:
+        raise InputError(
+            f"'{key}' has {array.ndim} dimensions", source=source, place=KEY, remedy="only a matrix can be transposed"
+        )
+    return np.ascontiguousarray(array.T)
+
+
+def _remember(
+    layers: Mapping[str, Layer],
+    weights: Mapping[str, str],
+    biases: Mapping[str, str],
+    about: Mapping[str, Stored],
+    arrays: Arrays,
+) -> dict[str, str]:
+    """Return the metadata entry that says what is unusual about the names, axes and types of the arrays."""
+    kept = {key: replace(item, layer="", bias=False) for key, item in about.items() if key in arrays}
+    for layer, key in weights.items():
+        if key != f"{layer}.weight":
+            kept[key] = replace(kept.get(key, Stored()), layer=layer)
+        if layers[layer].bias is not None and biases[layer] != f"{layer}.bias":
+            kept[biases[layer]] = replace(kept.get(biases[layer], Stored()), layer=layer, bias=True)
+    text = format_stored(kept)
+    return {} if text == "{}" else {KEY: text}
 
 
 def _graph(metadata: Mapping[str, str], source: Path) -> Graph | None:
@@ -100,13 +153,6 @@ def _graph(metadata: Mapping[str, str], source: Path) -> Graph | None:
         return Graph.from_json(metadata["sparsim.graph"]) if "sparsim.graph" in metadata else None
     except InputError as error:
         raise error.at(source) from None
-
-
-def _bias_name(layer: str, key: str) -> str:
-    """Return what the bias that belongs to the weight ``key`` is called."""
-    short = key.removesuffix(".weight")
-    named = BIAS.sub(lambda match: ("b" if match[1] == "w" else "bias") + match[2], key)
-    return f"{short}.bias" if named == key or short != key else named
 
 
 def _default_name(source: Path) -> str:
@@ -128,17 +174,13 @@ def _about(arrays: Arrays, metadata: Mapping[str, str], source: Path) -> tuple[G
     return geometry, notes
 
 
-def _is_weight_name(key: str) -> bool:
-    return any(pattern.search(key) for pattern in (WEIGHT, LOOSE, RECURRENT))
-
-
 def _layer_name(key: str, arrays: Arrays, geometry: Geometry) -> str:
     """Drop ``.weight`` and its like, unless the rest is taken."""
     short = key.removesuffix(".weight")
     if short in geometry or key in geometry:
         return short if short in geometry else key
-    short = WEIGHT.sub("", key)
-    clash = short in arrays or any(other != key and WEIGHT.sub("", other) == short for other in arrays)
+    short = strip_weight(key)
+    clash = short in arrays or any(other != key and strip_weight(other) == short for other in arrays)
     return key if not short or clash else short
 
 
@@ -151,13 +193,13 @@ def _reason_to_skip(key: str, array: npt.NDArray[Any], named: bool) -> str | Non
         return f"type {array.dtype}: no real numbers"
     if not array.size:
         return "holds no elements"
-    if array.ndim == 2 and "embed" in key.lower():
+    if array.ndim == 2 and is_embedding_name(key):
         return EMBEDDING
     if key.endswith(("_mask", ".mask")):
         return "a mask without a weight of its name and shape"
-    if named and not _is_weight_name(key):
+    if named and not is_weight_name(key):
         return "its name does not end in weight, w or kernel"
-    if array.dtype.kind != "f" and not _is_weight_name(key):
+    if array.dtype.kind != "f" and not is_weight_name(key):
         return f"type {array.dtype} under a name that does not end in weight, w or kernel"
     return DEPTHWISE_REASON if DEPTHWISE.search(key) and _is_foreign(key, array) else None
 
@@ -171,7 +213,7 @@ def _orient(key: str, array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
     if KERNEL.search(key):
         axes = (array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
         return np.ascontiguousarray(array.transpose(axes)), KERNEL_NOTE
-    if array.ndim == 4 and TFLITE.search(key) and not WEIGHT.search(key):
+    if array.ndim == 4 and TFLITE.search(key) and strip_weight(key) == key:
         return np.ascontiguousarray(array.transpose(0, 3, 1, 2)), TFLITE_NOTE
     return array, ""
 
@@ -235,44 +277,6 @@ def _take_csr(arrays: Arrays, geometry: Geometry, source: Path) -> tuple[Arrays,
             raise error.at(source, f"layer '{name}'") from None
         layers[name] = _layer(name, matrix, entry, source)
     return rest, layers
-
-
-def _apply_masks(arrays: Arrays, source: Path) -> Arrays:
-    """Multiply weights with the masks that ``torch.nn.utils.prune`` and others keep beside them."""
-    masks: dict[str, str] = {}
-    for key in arrays:
-        if not key.endswith(("_mask", ".mask")):
-            continue
-        base = key[:-5]
-        for partner in (f"{base}_orig", base, f"{base}.weight", f"{base}_w"):
-            if partner in arrays:
-                if arrays[partner].shape == arrays[key].shape:
-                    masks[partner] = key
-                    break
-                if partner.endswith("_orig"):
-                    raise InputError(
-                        f"mask of shape {arrays[key].shape} for weights of shape {arrays[partner].shape}",
-                        source=source,
-                        place=f"'{key}'",
-                        remedy="save the network again",
-                    )
-    used = set(masks.values())
-    result: dict[str, npt.NDArray[Any]] = {}
-    for key, array in arrays.items():
-        if key in used:
-            continue
-        target = key.removesuffix("_orig")
-        if key in masks:
-            array = numeric(array, f"'{key}'") * numeric(arrays[masks[key]], f"mask '{masks[key]}'").astype(array.dtype)
-        elif key != target and _is_weight_name(target) and f"{target}_u" not in arrays:  # spectral norm has a _u
-            raise InputError(
-                f"has no '{target}_mask' beside it",
-                source=source,
-                place=f"'{key}'",
-                remedy="save both, or call torch.nn.utils.prune.remove first",
-            )
-        result[target if key in masks or _is_weight_name(target) else key] = array
-    return result
 
 
 def _check_result(layers: Mapping[str, Layer], skipped: Mapping[str, str], geometry: Geometry, source: Path) -> None:

@@ -22,7 +22,7 @@ from sparsim.io.geometry import parse_json
 from sparsim.matrix import Csr
 from sparsim.network import Network
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["read_npy", "read_npz", "read_npz_arrays"]
 
 MAX_DEFLATE_RATIO = 1032
 SPARSE_FORMATS = ("bsr", "coo", "csc", "csr", "dia")
@@ -66,6 +66,12 @@ def read_npz(path: Path, name: str | None = None) -> Csr | Network:
         raise InputError("is no object", source=path, place="sparsim.metadata", remedy='write {"key": "text"}')
     metadata = {str(key): str(value) for key, value in about.items()} | texts
     return network_from_arrays(arrays, source=path, name=name, metadata=metadata)
+
+
+def read_npz_arrays(path: Path) -> Arrays:
+    """Read the arrays of an archive under their names, sparsim's own texts left out."""
+    arrays = _read_archive(path, read_bytes(path))
+    return {key: array for key, array in arrays.items() if not key.startswith("sparsim.")}
 
 
 def _text(path: Path, key: str, array: npt.NDArray[Any]) -> str:

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from sparsim.errors import InputError
 from sparsim.io._files import one_line
-from sparsim.io.arrays import network_from_arrays
-from sparsim.io.geometry import parse_json
+from sparsim.io.huggingface import checkpoint, read_weight_map
+from sparsim.io.stored import Stored
 from sparsim.network import Network
 
-__all__ = ["read_safetensors", "read_safetensors_index"]
+__all__ = ["read_safetensors", "read_safetensors_arrays", "read_safetensors_index", "write_safetensors"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 TYPES = {
@@ -38,8 +38,13 @@ def read_safetensors(path: Path, name: str | None = None) -> Network:
     InputError
         If header and data disagree, or no tensor is a weight.
     """
-    arrays, metadata = _read_file(path)
-    return _network(arrays, metadata, path, name)
+    arrays, stored, metadata = _read_file(path)
+    return checkpoint(_ordered(arrays), path, name, metadata=metadata, stored=stored)
+
+
+def read_safetensors_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of one file under their names."""
+    return _read_file(path)[0]
 
 
 def read_safetensors_index(path: Path, name: str | None = None) -> Network:
@@ -50,39 +55,66 @@ def read_safetensors_index(path: Path, name: str | None = None) -> Network:
     InputError
         If a shard is missing or lacks a tensor the index promises.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({one_line(error)})", source=path, remedy="it is a text file") from None
-    index = parse_json(text, path, "")
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise InputError("has no 'weight_map'", source=path, remedy='it must hold {"weight_map": {"tensor": "file"}}')
-    arrays: Arrays = {}
+    stored: dict[str, Stored] = {}
     metadata: dict[str, str] = {}
-    for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard or not (path.parent / shard).is_file():
-            raise InputError(f"the shard '{shard}' is not in this folder", source=path, remedy="fetch all shards")
-        part, about = _read_file(path.parent / shard)
-        arrays |= part
-        metadata |= about
-    for tensor, shard in weight_map.items():
-        if tensor not in arrays:
-            raise InputError(f"'{tensor}' is not in '{shard}'", source=path, remedy="fetch the shard again")
-    return _network(arrays, metadata, path, name)
+
+    def read(shard: Path) -> Arrays:
+        part, types, about = _read_file(shard)
+        stored.update(types)
+        metadata.update(about)
+        return part
+
+    arrays = read_weight_map(path, read)
+    return checkpoint(_ordered(arrays), path, name, metadata=metadata, stored=stored)
 
 
-def _network(arrays: Arrays, metadata: Mapping[str, str], path: Path, name: str | None) -> Network:
+def write_safetensors(path: Path, arrays: Arrays, types: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    """Write one file; the libraries' own writers know no bfloat16 without torch.
+
+    Parameters
+    ----------
+    path : of the file.
+    arrays : every array under its name.
+    types : "BF16" for the float32 arrays of which the upper halves are to be stored.
+    metadata : strings.
+
+    Raises
+    ------
+    InputError
+        If an array is of a type the format does not have.
+    """
+    names = {np.dtype(code): name for name, code in TYPES.items() if not name.startswith(("BF", "F8"))}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    blocks: list[npt.NDArray[Any]] = []
+    place = 0
+    for key, array in arrays.items():
+        block = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        kind = types.get(key) or names.get(block.dtype)
+        if kind is None:
+            raise InputError(f"'{key}' is of type {array.dtype}", source=path, remedy="name the file .npz")
+        if kind == "BF16":
+            block = (block.view("<u4") >> 16).astype("<u2")
+        header[key] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [place, place + block.nbytes]}
+        place += block.nbytes
+        blocks.append(block)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for block in blocks:
+            stream.write(block.tobytes())
+
+
+def _ordered(arrays: Arrays) -> Arrays:
     # The format sorts tensors by type and name, so the order of the network is lost; counting order comes nearest.
-    ordered = {key: arrays[key] for key in sorted(arrays, key=_natural)}
-    return network_from_arrays(ordered, source=path, name=name, metadata=metadata)
+    return {key: arrays[key] for key in sorted(arrays, key=_natural)}
 
 
 def _natural(key: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", key)]
 
 
-def _read_file(path: Path) -> tuple[Arrays, dict[str, str]]:
+def _read_file(path: Path) -> tuple[Arrays, dict[str, Stored], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -97,6 +129,7 @@ def _read_file(path: Path) -> tuple[Arrays, dict[str, str]]:
             f"is no valid safetensors file ({one_line(error)})"[:300], source=path, remedy="export or download it again"
         ) from None
     arrays: Arrays = {}
+    stored: dict[str, Stored] = {}
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
@@ -110,7 +143,9 @@ def _read_file(path: Path) -> tuple[Arrays, dict[str, str]]:
             stream.seek(8 + length + start)
             raw = np.fromfile(stream, dtype=np.uint8, count=stop - start)
             arrays[tensor] = _decode(raw, entry["dtype"]).reshape(entry["shape"])
-    return arrays, metadata
+            if entry["dtype"] == "BF16":
+                stored[tensor] = Stored(type="BF16")
+    return arrays, stored, metadata
 
 
 def _decode(raw: npt.NDArray[np.uint8], kind: str) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from sparsim import io as sparsim_io
-from sparsim.errors import InputError
-from sparsim.io import load
+from sparsim.errors import InputError, MissingExtra
+from sparsim.io import load, load_arrays, save_network
+from sparsim.network import Layer, Network
 
 SUFFIXES = (".mtx", ".mtx.gz", ".npy", ".npz", ".safetensors", ".safetensors.index.json", ".smtx")
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -43,20 +45,32 @@ def test_missing_files_suggest_a_neighbour(tmp_path):
         load(tmp_path / "a\0b.mtx")
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".onnx"])
-def test_formats_of_later(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "way"), [(".tflite", "tf2onnx"), (".caffemodel", ".onnx"), (".gguf", ".safetensors")]
+)
+def test_foreign_formats_are_told_the_way(tmp_path, suffix, way):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"x")
-    with pytest.raises(
-        InputError, match=rf"\{suffix} files are not read yet; export the weights to \.safetensors or \.npz"
-    ):
+    with pytest.raises(InputError, match=rf"\{suffix} files are not read; .*{way}"):
         load(path)
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".pt", "torch"), (".bin", "torch"), (".onnx", "onnx")])
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, suffix, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / f"a{suffix}").write_bytes(b"\x80\x02}.")
+    with pytest.raises(MissingExtra, match=rf"pip install 'sparsim\[{module}\]'"):
+        load(tmp_path / f"a{suffix}")
+    network = Network("n", (Layer("a", np.eye(2)),))
+    target = tmp_path / f"b{suffix.replace('.bin', '.pth')}"
+    with pytest.raises(MissingExtra, match=rf"pip install 'sparsim\[{module}\]'"):
+        save_network(network, target, template=tmp_path / "a.onnx" if module == "onnx" else None)
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "plain", "a.gz", "layers.json"])
 def test_unknown_suffixes_list_the_known(tmp_path, name):
     (tmp_path / name).write_text("x")
-    with pytest.raises(InputError, match=r"unknown suffix '.*'; known: \.mtx, \.mtx\.gz, \.npy, \.npz, \.safetensors"):
+    with pytest.raises(InputError, match=r"unknown suffix '.*'; known: \.mtx, \.mtx\.gz, \.npy, \.npz, \.onnx, \.safe"):
         load(tmp_path / name)
 
 
@@ -112,6 +126,29 @@ def test_damaged_files(tmp_path, suffix, data):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     attempt(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_arrays_by_name(tmp_path, suffix):
+    network = Network("n", (Layer("a.b", np.eye(2)),))
+    path = save_network(network, tmp_path / f"n{suffix}")
+    arrays = load_arrays(path)
+    assert list(arrays) == ["a.b.weight"]
+    np.testing.assert_array_equal(arrays["a.b.weight"], np.eye(2))
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(InputError, match=rf"n\{suffix}"):
+        load_arrays(path)
+    with pytest.raises(InputError, match="no such file"):
+        load_arrays(tmp_path / "nowhere.npz")
+
+
+def test_arrays_of_other_files(tmp_path):
+    (tmp_path / "a.mtx").write_text("x")
+    with pytest.raises(InputError, match=r"unknown suffix '\.mtx'; arrays by name are in \.npz, \.safetensors, \.bin"):
+        load_arrays(tmp_path / "a.mtx")
+    np.savez(tmp_path / "a.npz", a=np.array(["text"]))
+    with pytest.raises(InputError, match=r"a\.npz: 'a' is of type <U4; real numbers are needed"):
+        load_arrays(tmp_path / "a.npz")
 
 
 @pytest.mark.real_data

@@ -265,8 +265,8 @@ def test_a_scale_needs_integers_and_a_finite_result(tmp_path):
 
 
 def test_saving_refusals(tmp_path):
-    with pytest.raises(InputError, match=r"cannot write '\.pt'; name it \.safetensors or \.npz"):
-        save_network(example(), tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"cannot write '\.txt'; name it \.safetensors, \.npz, \.pt"):
+        save_network(example(), tmp_path / "x.txt")
     twins = Network("n", (Layer("a", np.eye(2)), Layer("a", np.eye(2))))
     with pytest.raises(InputError, match="two layers are called 'a'"):
         save_network(twins, tmp_path / "x.npz")
