@@ -6,14 +6,14 @@ Reports go to stdout, progress and errors to stderr. Exit codes: 0, 1 (a run fai
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import sparsim
+from sparsim.arguments import by_layer, fidelity_field, input_sizes, integers, number, overrides, scores, words
 from sparsim.errors import ConfigError, ModelError, SparsimError
 
 __all__ = ["app", "main"]
@@ -34,11 +34,12 @@ class Orientation(StrEnum):
     XTWT = "xtwt"
 
 
-class Scope(StrEnum):
-    """Who shares a pruning budget."""
+class Propagate(StrEnum):
+    """How far sparsity is carried along the network."""
 
-    LAYER = "layer"
-    GLOBAL = "global"
+    AUTO = "auto"
+    CHAIN = "chain"
+    OFF = "off"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -49,6 +50,26 @@ Energy = Annotated[str, typer.Option(help="Energy table.")]
 Input = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="CxHxW", help="Input size of the network, or LAYER=CxHxW of one; repeat."),
+]
+Granularity = Annotated[
+    str | None, typer.Option(help="Patterns: unstructured, 2:4, vector:4, block:4x4, kernel, out_channel, head:64 …")
+]
+Sparsity = Annotated[str | None, typer.Option(help="Shares of zeros: 0.5,0.9 …")]
+Density = Annotated[str | None, typer.Option(help="Shares of non-zeros instead.")]
+Nnz = Annotated[str | None, typer.Option(help="Numbers of non-zeros in the whole network instead.")]
+Allocation = Annotated[
+    str, typer.Option(help="Who may keep how much: uniform, global, erdos_renyi_kernel, or LAYER=SPARSITY,…")
+]
+Criterion = Annotated[str, typer.Option(help="What a weight is worth: magnitude, random, obd, wanda, gradient.")]
+Saliency = Annotated[
+    Path | None, typer.Option(help="Arrays by layer (.npz, .safetensors) that obd, wanda and gradient need.")
+]
+Propagation = Annotated[
+    Propagate, typer.Option(help="Also take the weights that pruning made useless in other layers.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Of a network of the zoo: random, published[:NAME], published-skewed, uniform:D, shape."),
 ]
 Columns = Annotated[int | None, typer.Option(help="B is dense (see --activation-density) with this many columns.")]
 
@@ -81,13 +102,13 @@ def simulate(
         a,
         b,
         on=on,
-        overrides=_overrides(fields) | _fidelity(fidelity, on),
+        overrides=overrides(fields) | fidelity_field(fidelity, on),
         columns=columns,
         activation_density=activation_density,
-        gemm_shape=None if gemm is None else _integers(gemm, "--gemm", 3),
+        gemm_shape=None if gemm is None else integers(gemm, "--gemm", 3),
         pattern=pattern,
         batch=batch,
-        input_sizes=_input_sizes(input_size),
+        input_sizes=input_sizes(input_size),
         seed=seed,
         dtype=dtype,
         energy=energy,
@@ -104,14 +125,20 @@ def simulate(
 
 @app.command()
 def compare(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A network file or folder, or a bundled network.")],
-    granularity: Annotated[str | None, typer.Option(help="Patterns: unstructured,2:4,block:4x4,out_channel …")] = None,
-    sparsity: Annotated[str | None, typer.Option(help="Shares of zeros: 0.5,0.9 …")] = None,
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A network file or folder, or a network of the zoo.")],
+    granularity: Granularity = None,
+    sparsity: Sparsity = None,
+    density: Density = None,
+    nnz: Nnz = None,
+    allocation: Allocation = "uniform",
+    criterion: Criterion = "magnitude",
+    saliency: Saliency = None,
+    propagate: Propagation = Propagate.AUTO,
+    weights: Weights = None,
+    lora: Annotated[int | None, typer.Option(min=1, help="Rank of a low-rank adapter, kept apart and merged.")] = None,
+    training: Annotated[bool, typer.Option("--training", help="The three products of a training step.")] = False,
     on: Annotated[str, typer.Option(help="Machines.")] = "sparch,dense,a100,a100-2:4",
     batch: Annotated[str, typer.Option(help="Samples: 1,64 …")] = "1",
-    scope: Annotated[
-        Scope, typer.Option(help="Every layer to the same sparsity, or one budget for all.")
-    ] = Scope.LAYER,
     input_size: Input = None,
     columns: Columns = None,
     orientation: Annotated[Orientation, typer.Option(help="W·X, its transpose, or the faster.")] = Orientation.AUTO,
@@ -134,18 +161,25 @@ def compare(
         raise ConfigError(f"'{html}' cannot be written", key="--html", allowed="a file in a folder that exists")
     comparison = run(
         source,
-        on=_words(on, "--on"),
-        granularity=_words(granularity, "--granularity"),
-        sparsity=[_number(word, "--sparsity") for word in _words(sparsity, "--sparsity")],
-        scope=scope.value,
-        batch=[_integers(word, "--batch", 1)[0] for word in _words(batch, "--batch")],
-        input_sizes=_input_sizes(input_size),
+        on=words(on, "--on"),
+        granularity=words(granularity, "--granularity"),
+        sparsity=[number(word, "--sparsity") for word in words(sparsity, "--sparsity")],
+        density=[number(word, "--density") for word in words(density, "--density")],
+        nnz=[integers(word, "--nnz", 1)[0] for word in words(nnz, "--nnz")],
+        allocation=by_layer(allocation, "--allocation"),
+        criterion=scores(criterion, saliency, seed),
+        propagate=propagate.value,
+        weights=weights,
+        adapter=lora,
+        training=training,
+        batch=[integers(word, "--batch", 1)[0] for word in words(batch, "--batch")],
+        input_sizes=input_sizes(input_size),
         columns=columns,
         dtype=dtype,
         orientation=orientation.value,
         baseline=baseline,
         energy=energy,
-        overrides=_overrides(fields),
+        overrides=overrides(fields),
         seed=seed,
         jobs=threads,
     )
@@ -162,36 +196,62 @@ def compare(
 
 
 @app.command()
+def prune(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A network file or folder, or a network of the zoo.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .safetensors, .npz, .pt or .onnx.")],
+    granularity: Annotated[str, typer.Option(help="Pattern, such as unstructured, 2:4, block:4x4.")] = "unstructured",
+    sparsity: Annotated[float | None, typer.Option(help="Share of zeros.")] = None,
+    density: Annotated[float | None, typer.Option(help="Share of non-zeros instead.")] = None,
+    nnz: Annotated[int | None, typer.Option(help="Number of non-zeros in the whole network instead.")] = None,
+    allocation: Allocation = "uniform",
+    criterion: Criterion = "magnitude",
+    saliency: Saliency = None,
+    skip: Annotated[str | None, typer.Option(help="Layers that stay as they are.")] = None,
+    propagate: Propagation = Propagate.OFF,
+    weights: Weights = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+) -> None:
+    """Prune a network and write it as a checkpoint the next tool reads."""
+    from sparsim.io import save_network
+    from sparsim.pruning import prune as run
+    from sparsim.terminal import print_lines
+    from sparsim.variants import Pruning, as_network
+
+    network = as_network(source, weights=weights)
+    pruned = run(
+        network,
+        granularity,
+        sparsity,
+        density=density,
+        nnz=nnz,
+        allocation=by_layer(allocation, "--allocation"),
+        criterion=scores(criterion, saliency, seed),
+        skip=words(skip, "--skip"),
+    )
+    carried = Pruning(propagate=propagate.value).carried(pruned)
+    written = save_network(carried, out, template=source if out.suffix == ".onnx" else None)
+    print_lines([f"{written}: {carried.nnz:,} of {carried.size:,} weights are not zero ({carried.sparsity:.1%} zeros)"])
+    if carried.nnz < pruned.nnz:
+        print_lines([f"{pruned.nnz - carried.nnz:,} of them went because other layers no longer need or feed them"])
+    print_lines(f"note: {note}" for note in carried.notes)
+
+
+@app.command()
 def inspect(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A matrix, a network, or a bundled network.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A matrix, a network, or a network of the zoo.")],
     value_bytes: Annotated[int, typer.Option(min=1, max=8, help="Bytes of a stored weight, for the formats.")] = 2,
+    weights: Weights = None,
     as_json: Json = False,
 ) -> None:
     """List layers, shapes and sparsity, and the patterns the zeros obey."""
     from sparsim.inspect import inspect as run
-    from sparsim.terminal import print_json, print_lines, print_table
+    from sparsim.terminal import print_inspection, print_json
 
-    found = run(source, value_bytes=value_bytes)
+    found = run(source, value_bytes=value_bytes, weights=weights)
     if as_json:
         print_json(found)
-        return
-    rows = [
-        [
-            layer["layer"],
-            "x".join(map(str, layer["shape"])),
-            f"{layer['nnz']:,}",
-            f"{layer['sparsity']:.1%}",
-            ", ".join(f"{p['pattern']} {p['share']:.0%}" for p in layer["patterns"]),
-            f"{layer['smallest_format']} {layer['format_bytes'][layer['smallest_format']]:,}",
-        ]
-        for layer in found["layers"]
-    ]
-    heads = ["layer", "shape", "non-zeros", "zeros", "zeros obey", "smallest, bytes"]
-    print_table(
-        f"{found['name']}: {found['nnz']:,} of {found['weights']:,} weights are not zero", heads, rows, right=(2, 3)
-    )
-    print_lines(f"skipped {name}: {reason}" for name, reason in found["skipped"].items())
-    print_lines(f"note: {note}" for note in found["notes"])
+    else:
+        print_inspection(found)
 
 
 @app.command()
@@ -202,40 +262,20 @@ def machines(
     """List the machines, or show one."""
     from sparsim.energy import area_mm2
     from sparsim.machines import describe, machine, preset_names
-    from sparsim.terminal import print_json, print_lines, print_table
+    from sparsim.terminal import print_json, print_machine, print_machines
 
     if name is not None:
-        about = describe(machine(name))
+        built = machine(name)
         if as_json:
-            print_json(about)
-            return
-        rows = [
-            [
-                key,
-                f"{c['value']} {c['unit']}".removesuffix(" choice"),
-                c["status"],
-                f"{c['source']}. {c['note']}".strip(". "),
-            ]
-            for key, c in about["constants"].items()
-        ]
-        print_table(f"{about['name']}: {about['title']}", ["field", "value", "status", "source and note"], rows)
-        print_lines(
-            [f"paper: {about['citation']}", f"models: {about['models']}", f"not modelled: {about['not_modelled']}"]
-        )
-        print_lines([f"dense twin for speed-ups: {about['baseline']}"])
-        area = area_mm2(machine(name))
-        parts = ", ".join(f"{part} {value:.3g}" for part, value in area.items() if part != "total")
-        print_lines([f"area: {area['total']:.4g} mm2 ({parts})"] if area else [])
+            print_json(describe(built))
+        else:
+            print_machine(describe(built), area_mm2(built))
         return
     listed = [describe(machine(each)) for each in preset_names()]
     if as_json:
         print_json(listed)
-        return
-    heads = ["machine", "what it is", "dense twin"]
-    print_table("machines", heads, [[m["name"], m["title"], m["baseline"]] for m in listed])
-    print_lines(
-        ["'sparsim machines NAME' shows what a machine models, what it does not, and every constant with its source"]
-    )
+    else:
+        print_machines(listed)
 
 
 @app.command()
@@ -265,7 +305,8 @@ def fetch(
 @app.command()
 def validate(
     papers: Annotated[
-        list[str] | None, typer.Argument(metavar="[PAPER]...", help="sparch, outerspace, tensor_core; all by default.")
+        list[str] | None,
+        typer.Argument(metavar="[PAPER]...", help="sparch, outerspace, tensor_core, networks; all by default."),
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the public matrices lie.")] = None,
     stand_ins: Annotated[
@@ -347,79 +388,6 @@ def _fail(message: str, code: int) -> None:
 def _one_output(as_json: bool, as_csv: bool) -> None:
     if as_json and as_csv:
         raise ConfigError("goes without --csv", key="--json")
-
-
-def _words(text: str | None, option: str) -> list[str]:
-    if text is None:
-        return []
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
-        raise ConfigError("nothing given", key=option, allowed="one or more words with commas between them")
-    return words
-
-
-def _number(word: str, option: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ConfigError(f"'{word}' is no number", key=option) from None
-
-
-def _integers(text: str, option: str, count: int) -> tuple[int, ...]:
-    words = text.split(",")
-    try:
-        numbers = tuple(int(word) for word in words)
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        allowed = "a whole number" if count == 1 else f"{count} whole numbers separated by commas, such as 768,768,4096"
-        raise ConfigError(f"'{text}'", key=option, allowed=allowed)
-    return numbers
-
-
-def _overrides(fields: Sequence[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for field in fields or ():
-        key, equals, value = field.partition("=")
-        if not equals or not key or not value:
-            raise ConfigError(f"'{field}'", key="--set", allowed="FIELD=VALUE, such as prefetch.lines=512")
-        found[key.strip()] = _literal(value.strip())
-    return found
-
-
-def _fidelity(fidelity: str | None, on: str) -> dict[str, Any]:
-    """Return the field that chooses a fidelity; machines with one only have no such field."""
-    from sparsim.machines import machine
-
-    if fidelity is None or "fidelity" in machine(on).fields():
-        return {} if fidelity is None else {"fidelity": fidelity}
-    if fidelity != "fast":
-        raise ConfigError(f"'{on}' has no '{fidelity}'", key="--fidelity", allowed="fast; cycle goes with sparch")
-    return {}
-
-
-def _literal(text: str) -> bool | int | float | str:
-    if text in ("true", "false"):
-        return text == "true"
-    kinds: tuple[Callable[[str], int | float], ...] = (int, float)
-    for kind in kinds:
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _input_sizes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
-    sizes: dict[str, tuple[int, ...]] = {}
-    for text in texts or ():
-        name, equals, shape = text.rpartition("=")
-        parts = shape.split("x")
-        sane = all(part.isascii() and part.isdecimal() and 0 < int(part) < 2**31 for part in parts)
-        if not sane or not 2 <= len(parts) <= 4:
-            raise ConfigError(f"'{text}'", key="--input", allowed="CxHxW or LAYER=CxHxW, such as 3x224x224")
-        sizes[name if equals else ""] = tuple(int(part) for part in parts)
-    return sizes
 
 
 if __name__ == "__main__":

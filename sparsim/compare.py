@@ -8,51 +8,34 @@ one table.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from sparsim import zoo
 from sparsim.energy import EnergyTable, load_table
 from sparsim.errors import ConfigError, nearest
-from sparsim.io import load
 from sparsim.machines import Machine, machine
-from sparsim.matrix import Csr
-from sparsim.network import Layer, Network
-from sparsim.pruning import Granularity, parse_granularity, prune
+from sparsim.network import Network
+from sparsim.pruning import Criterion
 from sparsim.report import Report, build_report
-from sparsim.simulate import as_matrix, network_workloads
+from sparsim.simulate import network_workloads
+from sparsim.training import training_workloads
+from sparsim.variants import Pruning, Variant, as_network, budgets, variants
 from sparsim.verdict import TOTAL, is_total, verdict
 from sparsim.workload import Operand, Workload
 
-__all__ = ["Comparison", "Variant", "as_network", "budgets", "compare", "variants"]
+__all__ = ["Comparison", "compare"]
 
 MAX_THREADS = 64
 DEFAULT_MACHINES = ("sparch", "dense", "a100", "a100-2:4")
-SUMMED = ("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes")
+SUMMED = (
+    *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes"),
+    *("baseline_", "removed_weights", "unpropagated_time_s"),
+)
+CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
 LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way a network is pruned.
-
-    Parameters
-    ----------
-    granularity : pattern, "dense", or "as stored".
-    sparsity : asked for; what the pattern fixes for N:M.
-    network : after pruning.
-    accuracy : measured, 0 to 1, None if nobody measured it.
-    """
-
-    granularity: str
-    sparsity: float
-    network: Network
-    accuracy: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,75 +90,20 @@ class Comparison:
         return f"<ul>{verdict}</ul>{self.table().to_html(float_format=lambda value: f'{value:.3g}')}"
 
 
-def as_network(source: Any, columns: int | None = None) -> Network:
-    """Return a network.
-
-    Parameters
-    ----------
-    source : a network, the name of a bundled one, a file or folder, a mapping of names to weights, or one matrix.
-    columns : output positions per sample of a matrix that is its only layer.
-    """
-    if isinstance(source, Network):
-        return source
-    if isinstance(source, Mapping):
-        return Network("network", tuple(Layer(name, np.asarray(weight)) for name, weight in source.items()))
-    if isinstance(source, str) and source in zoo.names():
-        return zoo.load(source)
-    is_path = isinstance(source, str | os.PathLike)
-    loaded = load(source) if is_path else as_matrix(source)
-    if isinstance(loaded, Csr):
-        name = Path(source).name if is_path else "matrix"
-        return Network(name, (Layer(name, loaded, positions=columns),))
-    return loaded
-
-
-def budgets(granularity: Sequence[str], sparsity: Sequence[float]) -> list[tuple[Granularity, float | None]]:
-    """Pair every pattern with every sparsity; N:M fixes its own and comes once.
-
-    Raises
-    ------
-    ConfigError
-        If a pattern that needs a sparsity gets none, or a sparsity has no pattern to go with.
-    """
-    for share in sparsity:
-        if not 0 <= share < 1:
-            raise ConfigError(f"{share}", key="sparsity", allowed="0 <= sparsity < 1")
-    if sparsity and not granularity:
-        raise ConfigError("goes with a granularity, such as unstructured", key="sparsity")
-    pairs: list[tuple[Granularity, float | None]] = []
-    for text in granularity:
-        pattern = parse_granularity(text)
-        shares: Sequence[float | None] = [None] if pattern.fixes_sparsity else list(sparsity)
-        if not shares:
-            raise ConfigError(f"'{text}' needs a sparsity", key="--sparsity", allowed="0 <= sparsity < 1, such as 0.9")
-        pairs += [(pattern, share) for share in shares]
-    return pairs
-
-
-def variants(
-    network: Network, pairs: Sequence[tuple[Granularity, float | None]], scope: Literal["layer", "global"] = "layer"
-) -> Iterator[Variant]:
-    """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time."""
-    stored = "as stored" if network.sparsity > 0.01 else "dense"
-    accuracy = zoo.measured_accuracy(network, "dense") if stored == "dense" else None
-    yield Variant(stored, network.sparsity, network, accuracy)
-    for pattern, budget in pairs:
-        if scope == "global":
-            pruned = prune(network, pattern, budget, scope=scope, skip=zoo.left_whole(network, pattern))
-        else:
-            pruned = zoo.pruned(network, pattern, budget)
-        asked = pruned.sparsity if budget is None else budget
-        accuracy = zoo.measured_accuracy(network, pattern, budget) if scope == "layer" else None
-        yield Variant(str(pattern), asked, pruned, accuracy)
-
-
 def compare(
     source: Any,
     *,
     on: Sequence[str | Machine] = DEFAULT_MACHINES,
     granularity: Sequence[str] = (),
     sparsity: Sequence[float] = (),
-    scope: Literal["layer", "global"] = "layer",
+    density: Sequence[float] = (),
+    nnz: Sequence[int] = (),
+    allocation: str | Mapping[str, float] = "uniform",
+    criterion: str | Criterion = "magnitude",
+    propagate: Literal["auto", "chain", "off"] = "auto",
+    adapter: int | None = None,
+    training: bool = False,
+    weights: str | None = None,
     batch: int | Sequence[int] = 1,
     input_sizes: Mapping[str, tuple[int, ...]] | None = None,
     columns: int | None = None,
@@ -192,9 +120,17 @@ def compare(
 
     Parameters
     ----------
-    source : a network, a file or folder, or the name of a bundled network.
+    source : a network, a file or folder, or the name of one in the zoo.
     on : machines.
-    granularity, sparsity : patterns, and the shares of zeros for those that do not fix their own; none = as stored.
+    granularity : patterns; none = as stored.
+    sparsity, density, nnz : budgets for the patterns that do not fix their own: shares of zeros, shares of non-zeros,
+        numbers of non-zeros in the whole network.
+    allocation, criterion : who may keep how much, and what a weight is worth; see :func:`~sparsim.pruning.prune`.
+    propagate : "auto" takes away, for all machines alike, the weights that pruning made useless in other layers, where
+        the file says how layers hang together or a chain may be assumed; "chain" takes the layers as a chain; "off".
+    adapter : rank of a low-rank adapter; every variant is then also shown with one, kept apart and merged.
+    training : the three products of a training step instead of the one of inference.
+    weights : of a network in the zoo, see :func:`sparsim.zoo.load`.
     batch : samples, one number or several.
     input_sizes : ``{"": (C, H, W)}`` or per layer, for convolutions whose file does not say.
     columns : output positions per sample for layers known only as matrices.
@@ -203,30 +139,38 @@ def compare(
     overrides : dotted fields, applied to every machine that has them; one that nobody has is an error.
     jobs : threads, by default one per core.
     """
-    network = as_network(source, columns).with_input(input_sizes or {})
+    network = as_network(source, columns, weights).with_input(input_sizes or {})
     batches = _several(batch, "batch")
     machines = _configured(_several(on, "on"), overrides or {})
-    _choice(scope, "scope", ("layer", "global"))
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
-    pairs = budgets(_several(granularity, "granularity", some=False), _several(sparsity, "sparsity", some=False))
+    pairs = budgets(
+        _several(granularity, "granularity", some=False),
+        _several(sparsity, "sparsity", some=False),
+        _several(density, "density", some=False),
+        _several(nnz, "nnz", some=False),
+        allocation,
+    )
+    how = Pruning(allocation, criterion, propagate, adapter)
     plan = _Plan(load_table(energy) if energy else load_table(), orientation, jobs)
     twins = [machine(baseline or built.baseline) for built in machines]
+    table = _Table(plan, list(zip(machines, twins, strict=True)), {layer.name for layer in network})
+    products = training_workloads if training else network_workloads
+    options: dict[str, Any] = {"dtype": dtype, "columns": columns, "seed": seed}
     rows: list[dict[str, Any]] = []
-    with tqdm(total=1 + len(pairs), desc="simulating", unit="variant", disable=None if progress else True) as bar:
-        for variant in variants(network, pairs, scope):
+    notes = dict.fromkeys(network.notes)
+    total = (1 + len(pairs)) * (1 if adapter is None else 3)
+    with tqdm(total=total, desc="simulating", unit="variant", disable=None if progress else True) as bar:
+        for variant in variants(network, pairs, how):
             for size in batches:
-                layers = network_workloads(variant.network, batch=size, dtype=dtype, columns=columns, seed=seed)
-                plan.run([(w, m) for w in layers for m in machines] + [(_dense(w), m) for w in layers for m in twins])
-                rows += [
-                    _row(variant, size, workload, plan.report(workload, built), plan.report(_dense(workload), twin))
-                    for workload in layers
-                    for built, twin in zip(machines, twins, strict=True)
-                ]
+                run = products(variant.network, batch=size, **options)
+                before = products(variant.pruned, batch=size, **options) if variant.removed else run
+                rows += table.rows(variant, size, run, before)
+            notes |= dict.fromkeys(variant.network.notes)
             bar.update()
     rows += _totals(rows)
     assumed = {built.name: built.assumed for built in machines}
-    coverage = _coverage(network, columns)
-    return Comparison(rows, tuple(verdict(rows)), coverage, (*network.notes, *_notes(rows)), assumed)
+    coverage = _coverage(network, products(network, **options))
+    return Comparison(rows, tuple(verdict(rows)), coverage, (*notes, *_notes(rows)), assumed)
 
 
 def _several(value: Any, key: str, some: bool = True) -> list[Any]:
@@ -273,6 +217,8 @@ def _configured(on: Sequence[str | Machine], overrides: Mapping[str, Any]) -> li
 
 def _dense(workload: Workload) -> Workload:
     """Return the same layer with all its weights; those that stay dense anyway are not copied."""
+    if workload.dense_twin is not None:
+        return workload.dense_twin
     if workload.a.is_dense:
         return workload
     dense = Operand.dense(workload.m, workload.k)
@@ -321,26 +267,69 @@ class _Plan:
         return min(reports, key=lambda report: report.cycles)
 
 
-def _row(variant: Variant, batch: int, workload: Workload, report: Report, twin: Report) -> dict[str, Any]:
-    """Return one row; equal layers share a report, so names come from the workload."""
-    flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
-    row: dict[str, Any] = {
-        "network": variant.network.name,
-        "batch": batch,
-        "granularity": variant.granularity,
-        "sparsity": variant.sparsity,
-        "actual_sparsity": variant.network.sparsity,
-        "layer": flat["workload.layer"],
-        "machine.name": report.machine,
-        "baseline": twin.machine,
-        "accuracy": variant.accuracy,
-        "baseline_time_s": twin.time_s,
-        "baseline_energy_pj": twin.energy_pj,
-        "baseline_dram_bytes": twin.dram_bytes,
-    }
-    row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
-    row.setdefault("details.orientation", "wx")
-    return _with_ratios(row)
+@dataclass(frozen=True)
+class _Table:
+    """Makes the rows of a variant.
+
+    Parameters
+    ----------
+    plan : runs the products.
+    machines : each with the machine its dense weights run on.
+    known : layers of the network as it came; an adapter's layers have no dense twin.
+    """
+
+    plan: _Plan
+    machines: Sequence[tuple[Machine, Machine]]
+    known: Collection[str]
+
+    def rows(
+        self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
+    ) -> list[dict[str, Any]]:
+        """Return one row per product and machine; ``before`` are the products without propagated sparsity."""
+        twins = [_dense(workload) for workload in run]
+        every = {id(workload): workload for workload in (*run, *before)}.values()
+        self.plan.run(
+            [(w, m) for w in every for m, _ in self.machines] + [(w, t) for w in twins for _, t in self.machines]
+        )
+        return [
+            self._row(variant, batch, (run[i], before[i], twins[i]), built, twin)
+            for i in range(len(run))
+            for built, twin in self.machines
+        ]
+
+    def _row(
+        self,
+        variant: Variant,
+        batch: int,
+        products: tuple[Workload, Workload, Workload],
+        built: Machine,
+        other: Machine,
+    ) -> dict[str, Any]:
+        """Return one row; equal layers share a report, so names come from the workload."""
+        workload, before, dense = products
+        report, twin = self.plan.report(workload, built), self.plan.report(dense, other)
+        flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
+        has_twin = workload.weight_of in self.known
+        row: dict[str, Any] = {
+            "network": variant.network.name,
+            "batch": batch,
+            "granularity": variant.granularity,
+            "sparsity": variant.sparsity,
+            "actual_sparsity": variant.pruned.sparsity,
+            "propagated_sparsity": variant.network.sparsity,
+            "layer": flat["workload.layer"],
+            "machine.name": report.machine,
+            "baseline": twin.machine,
+            "accuracy": variant.accuracy,
+            "baseline_time_s": twin.time_s if has_twin else 0.0,
+            "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
+            "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
+            "removed_weights": before.a.nnz - workload.a.nnz,
+            "unpropagated_time_s": self.plan.report(before, built).time_s,
+        }
+        row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
+        row.setdefault("details.orientation", "wx")
+        return _with_ratios(row)
 
 
 def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:
@@ -350,7 +339,9 @@ def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:
         ("traffic_ratio", "dram_bytes.total", "baseline_dram_bytes"),
     ):
         over, under = (row[twin], row[own]) if name == "speedup" else (row[own], row[twin])
-        row[name] = over / under if under else float("nan")
+        row[name] = over / under if under and row[twin] else float("nan")
+    own_time = row["time_s"]
+    row["propagation_gain"] = row["unpropagated_time_s"] / own_time if own_time else float("nan")
     return row
 
 
@@ -361,11 +352,11 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     totals = []
     for members in groups.values():
         slowest = max(members, key=lambda row: row["time_s"])
-        total = {key: slowest[key] for key in (*LEADING, "accuracy", "workload.dtype", "provenance.energy_table")}
+        total = {key: slowest[key] for key in (*LEADING, *CARRIED)}
         total["layer"] = TOTAL
         keys = dict.fromkeys(key for row in members for key in row)
         for key in keys:
-            if key.startswith(("baseline_", *SUMMED)) and not isinstance(slowest.get(key, 0), str):
+            if key.startswith(SUMMED) and not isinstance(slowest.get(key, 0), str):
                 total[key] = sum(row.get(key, 0) for row in members)
         for axis in ("m", "k", "n", "groups", "layer"):
             total.pop(f"workload.{axis}", None)
@@ -379,8 +370,9 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return totals
 
 
-def _coverage(network: Network, columns: int | None) -> str:
-    layers = network_workloads(network, columns=columns)
-    macs = sum(workload.dense_multiplies for workload in layers)
+def _coverage(network: Network, products: Sequence[Workload]) -> str:
+    macs = sum((workload.dense_twin or workload).dense_multiplies for workload in products)
+    several = f", {len(products)} products" if len(products) != len(network) else ""
     skipped = f"; {len(network.skipped)} arrays of the file are no matrix products" if network.skipped else ""
-    return f"{len(layers)} layers with {macs:,} multiply-accumulates a sample, all products the file holds{skipped}"
+    head = f"{len(network)} layers{several} with {macs:,} multiply-accumulates a sample"
+    return f"{head}, all products the file holds{skipped}"

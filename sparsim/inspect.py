@@ -5,28 +5,31 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any
 
-from sparsim.compare import as_network
 from sparsim.formats import all_formats
 from sparsim.network import Layer, Network
 from sparsim.structure import detect
+from sparsim.variants import as_network
 
 __all__ = ["inspect"]
 
 
-def inspect(source: Network | str | PathLike[str], *, value_bytes: int = 2) -> dict[str, Any]:
+def inspect(
+    source: Network | str | PathLike[str], *, value_bytes: int = 2, weights: str | None = None
+) -> dict[str, Any]:
     """Describe a matrix or a network.
 
     Parameters
     ----------
     source : a network, a file or folder, or the name of a bundled network.
     value_bytes : of a stored weight, for the sizes by format.
+    weights : of a network in the zoo, see :func:`sparsim.zoo.load`.
 
     Returns
     -------
     ``name``, ``weights``, ``nnz``, ``sparsity``, ``layers`` (one mapping each, with ``patterns`` and bytes by format),
     ``skipped``, ``notes`` and ``metadata``.
     """
-    network = as_network(source)
+    network = as_network(source, weights=weights)
     notes = list(network.notes)
     stored = {layer.name: layer.matrix.stored_zeros for layer in network if layer.matrix.stored_zeros}
     for name, count in stored.items():

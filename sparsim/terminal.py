@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "print_comparison",
     "print_csv",
+    "print_inspection",
     "print_json",
     "print_lines",
+    "print_machine",
+    "print_machines",
     "print_report",
     "print_table",
     "print_validation",
@@ -79,6 +82,54 @@ def print_report(report: Report) -> None:
     for key, value in report.summary():
         table.add_row(key, Text(value))
     Console(highlight=False).print(table, "")
+
+
+def print_inspection(found: Mapping[str, Any]) -> None:
+    """Print what :func:`~sparsim.inspect.inspect` found: layers, skipped arrays, notes."""
+    rows = [
+        [
+            layer["layer"],
+            "x".join(map(str, layer["shape"])),
+            f"{layer['nnz']:,}",
+            f"{layer['sparsity']:.1%}",
+            ", ".join(f"{p['pattern']} {p['share']:.0%}" for p in layer["patterns"]),
+            f"{layer['smallest_format']} {layer['format_bytes'][layer['smallest_format']]:,}",
+        ]
+        for layer in found["layers"]
+    ]
+    heads = ["layer", "shape", "non-zeros", "zeros", "zeros obey", "smallest, bytes"]
+    title = f"{found['name']}: {found['nnz']:,} of {found['weights']:,} weights are not zero"
+    print_table(title, heads, rows, right=(2, 3))
+    print_lines(f"skipped {name}: {reason}" for name, reason in found["skipped"].items())
+    print_lines(f"note: {note}" for note in found["notes"])
+
+
+def print_machine(about: Mapping[str, Any], area: Mapping[str, float] | None) -> None:
+    """Print every constant of a machine with its source, what it models and its area [mm2] by part."""
+    rows = [
+        [
+            key,
+            f"{c['value']} {c['unit']}".removesuffix(" choice"),
+            c["status"],
+            f"{c['source']}. {c['note']}".strip(". "),
+        ]
+        for key, c in about["constants"].items()
+    ]
+    print_table(f"{about['name']}: {about['title']}", ["field", "value", "status", "source and note"], rows)
+    print_lines([f"paper: {about['citation']}", f"models: {about['models']}", f"not modelled: {about['not_modelled']}"])
+    print_lines([f"dense twin for speed-ups: {about['baseline']}"])
+    if area:
+        parts = ", ".join(f"{part} {value:.3g}" for part, value in area.items() if part != "total")
+        print_lines([f"area: {area['total']:.4g} mm2 ({parts})"])
+
+
+def print_machines(listed: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each machine."""
+    heads = ["machine", "what it is", "dense twin"]
+    print_table("machines", heads, [[m["name"], m["title"], m["baseline"]] for m in listed])
+    print_lines(
+        ["'sparsim machines NAME' shows what a machine models, what it does not, and every constant with its source"]
+    )
 
 
 def print_comparison(comparison: Comparison) -> None:

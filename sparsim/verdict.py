@@ -36,9 +36,15 @@ def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list
             first = next(iter(mine.values()))
             accuracy = "" if first["accuracy"] is None else f"{first['accuracy']:.2%}"
             speed = [f"{mine[name]['speedup']:.2f}x" for name in names]
-            rows.append([label, f"{first['actual_sparsity']:.1%}", *([accuracy] if measured else []), *speed])
+            rows.append([label, _zeros(first), *([accuracy] if measured else []), *speed])
         groups.append((f"{network}, batch {batch}: speed-up against dense weights on the machine's dense twin", rows))
     return heads, groups
+
+
+def _zeros(row: Row) -> str:
+    """Write the share of zeros, and what it became where pruning made weights of other layers useless."""
+    before, after = (f"{row[key]:.1%}" for key in ("actual_sparsity", "propagated_sparsity"))
+    return before if row["removed_weights"] == 0 else f"{before} → {after}"
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -66,7 +72,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         losers = [p for p in dict.fromkeys(map(_pattern, mine)) if p not in set(map(_pattern, pays))]
         never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
         sentences.append(f"{head}{gains}.{never} {_why(pays[0])}")
-    return sentences + _accuracies(totals)
+    return sentences + _carried(totals) + _accuracies(totals)
 
 
 def _gains(group: Sequence[Row]) -> str:
@@ -78,6 +84,23 @@ def _gains(group: Sequence[Row]) -> str:
         else:
             same.append([row])
     return ", ".join(f"{' and '.join(map(_pattern, rows))} {rows[0]['speedup']:.2g}x" for rows in same)
+
+
+def _carried(totals: Sequence[Row]) -> list[str]:
+    """Say for each network what it won that removed channels take weights of other layers along."""
+    sentences = []
+    for network in dict.fromkeys(row["network"] for row in totals):
+        won = [row for row in totals if row["network"] == network and row["removed_weights"]]
+        if not won:
+            continue
+        best = max(won, key=lambda row: float(row["propagation_gain"]))
+        before, after = best["actual_sparsity"], best["propagated_sparsity"]
+        sentences.append(
+            f"{network}: channels that pruning emptied take weights of other layers along, at best {_pattern(best)}, "
+            f"from {before:.1%} to {after:.1%} zeros: {best['propagation_gain']:.2f}x faster on {best['machine.name']} "
+            f"(batch {best['batch']}) than without."
+        )
+    return sentences
 
 
 def _accuracies(totals: Sequence[Row]) -> list[str]:

@@ -1,12 +1,11 @@
-import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 import sparsim as ss
-from sparsim.compare import as_network, budgets, variants
 from sparsim.errors import ConfigError
 from sparsim.pruning import prune
 from sparsim.simulate import network_workloads, run
@@ -123,19 +122,6 @@ def test_overrides_reach_the_machines_that_have_the_field():
         ss.compare(tiny_network(), on=["sparch"], overrides={"multipliers.grops": 1}, progress=False)
 
 
-def test_a_budget_is_needed_unless_the_pattern_fixes_it():
-    with pytest.raises(ConfigError, match=r"'unstructured' needs a sparsity"):
-        budgets(["unstructured"], [])
-    found = variants(tiny_network(), budgets(["2:4"], [0.5, 0.9]))
-    assert [v.granularity for v in found] == ["dense", "2:4"]
-
-
-def test_bundled_networks_carry_measured_accuracy():
-    found = list(variants(as_network("lenet300_100"), budgets(["unstructured"], [0.9])))
-    assert all(0.9 < v.accuracy < 1 for v in found)
-    assert math.isclose(found[1].network.sparsity, 0.9, abs_tol=0.01)
-
-
 def test_a_pruned_network_is_compared_as_stored():
     network = prune(tiny_network(), "unstructured", 0.8)
     comparison = ss.compare(network, on=["sparch"], progress=False)
@@ -177,7 +163,10 @@ def test_two_machines_of_one_name_are_refused():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"scope": "foo"}, "scope: 'foo'; allowed: layer, global"),
+        ({"allocation": "foo", "granularity": "unstructured", "sparsity": 0.5}, "allocation: 'foo'"),
+        ({"propagate": "foo"}, "propagate: 'foo'; allowed: auto, chain, off"),
+        ({"weights": "published"}, "weights: goes with a network of the zoo"),
+        ({"granularity": "unstructured", "density": [1.5]}, "density: 1.5"),
         ({"orientation": "foo"}, "orientation: 'foo'"),
         ({"on": []}, "on: nothing given"),
         ({"batch": []}, "batch: nothing given"),
@@ -201,3 +190,80 @@ def test_equal_layers_keep_their_own_names():
     comparison = ss.compare({"first": weight, "second": weight}, on=["dense"], progress=False)
     assert [row["layer"] for row in comparison.rows] == ["first", "second", TOTAL]
     assert comparison.totals[0]["time_s"] == pytest.approx(2 * comparison.rows[0]["time_s"])
+
+
+def chain():
+    """Four layers of which pruning output channels takes half of the next one's weights along."""
+    rng = np.random.default_rng(1)
+    return ss.Network("chain", tuple(ss.Layer(f"fc{i}", rng.normal(size=(64, 64)) + 3) for i in range(4)))
+
+
+def test_removed_channels_take_weights_of_other_layers_along_on_every_machine():
+    asked = {"granularity": "out_channel", "sparsity": 0.5, "on": MACHINES, "progress": False}
+    carried, alone = ss.compare(chain(), **asked), ss.compare(chain(), propagate="off", **asked)
+    for row, plain in zip(carried.rows, alone.rows, strict=True):
+        assert plain["removed_weights"] == 0
+        assert plain["propagation_gain"] == pytest.approx(1)
+        assert row["unpropagated_time_s"] == pytest.approx(plain["time_s"])
+        if row["granularity"] == "out_channel" and row["layer"] not in ("fc0", TOTAL):
+            assert row["removed_weights"] == 32 * 32
+            assert row["workload.nnz_a"] == 32 * 32
+    total = pick(carried, granularity="out_channel", layer=TOTAL, machine="dense")[0]
+    assert total["removed_weights"] == 3 * 32 * 32
+    assert total["actual_sparsity"] == pytest.approx(0.5)
+    assert total["propagated_sparsity"] == pytest.approx(1 - (32 * 64 + 3 * 32 * 32) / (4 * 64 * 64))
+    assert total["propagation_gain"] > 1.2
+    assert any("take weights of other layers along" in sentence for sentence in carried.verdict)
+    assert any("chain of the layers in the order of the file" in note for note in carried.notes)
+    assert summary_rows(carried.totals)[1][0][1][1][1] == "50.0% → 68.8%"
+
+
+def test_nothing_is_carried_where_the_file_may_hide_a_shortcut():
+    layers = tuple(replace(layer, name=f"layer1.{i}.conv1") for i, layer in enumerate(chain()))
+    comparison = ss.compare(
+        ss.Network("net", layers), granularity="out_channel", sparsity=0.5, on=["dense"], progress=False
+    )
+    assert all(row["removed_weights"] == 0 for row in comparison.rows)
+    assert any("not carried to other layers" in note for note in comparison.notes)
+    forced = ss.compare(
+        ss.Network("net", layers),
+        granularity="out_channel",
+        sparsity=0.5,
+        on=["dense"],
+        propagate="chain",
+        progress=False,
+    )
+    assert any(row["removed_weights"] for row in forced.rows)
+
+
+def test_an_adapter_kept_apart_costs_two_skinny_products_and_merged_all_zeros():
+    comparison = ss.compare(
+        chain(), granularity="unstructured", sparsity=0.9, adapter=4, on=["sparch"], batch=64, progress=False
+    )
+    totals = {row["granularity"]: row for row in comparison.totals}
+    base, apart, merged = (totals[f"unstructured{word}"] for word in ("", " + LoRA 4 apart", " + LoRA 4 merged"))
+    assert apart["workload.multiplies"] == base["workload.multiplies"] + 4 * 2 * 4 * 64 * 64
+    assert merged["workload.multiplies"] == merged["workload.dense_multiplies"]
+    assert base["time_s"] < apart["time_s"] < merged["time_s"]
+    assert base["baseline_time_s"] == apart["baseline_time_s"] == merged["baseline_time_s"]
+
+
+def test_training_has_three_products_a_layer_and_shrinks_with_whole_rows_only():
+    asked = {"sparsity": 0.5, "training": True, "batch": 32, "on": ["dense"], "progress": False, "propagate": "off"}
+    rows = {
+        pattern: ss.compare(chain(), granularity=pattern, **asked).rows for pattern in ("unstructured", "out_channel")
+    }
+    gradient = {
+        pattern: next(r for r in found if r["granularity"] == pattern and r["layer"] == "fc1:weight_gradient")
+        for pattern, found in rows.items()
+    }
+    assert gradient["unstructured"]["speedup"] == pytest.approx(1)
+    assert gradient["out_channel"]["speedup"] > 1.5
+    assert sum(r["layer"].endswith("input_gradient") for r in rows["unstructured"]) == 2 * 3, "not of the first layer"
+
+
+def test_with_an_adapter_apart_the_base_is_frozen_in_training():
+    comparison = ss.compare(chain(), adapter=4, training=True, on=["dense"], progress=False)
+    apart = {row["layer"] for row in comparison.rows if row["granularity"].endswith("apart")}
+    assert "fc1:weight_gradient" not in apart
+    assert {"fc1:forward", "fc1:input_gradient", "fc1.lora_A:weight_gradient"} <= apart
