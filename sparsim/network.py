@@ -268,6 +268,7 @@ class Network:
                 raise InputError(f"--input names '{name}', which is no layer of '{self.name}'{nearest(name, known)}")
         layers: list[Layer] = []
         guessed: list[str] = []
+        carried: list[str] = []
         size = sizes.get("")
         first = True
         for layer in self.layers:
@@ -283,6 +284,8 @@ class Network:
                     if not layer.stride:
                         guessed.append(layer.name)
                         layer = replace(layer, padding=tuple(width // 2 for width in layer.kernel))
+                    elif not first:
+                        carried.append(layer.name)
                     layer = replace(layer, input_size=size[1:])
                 if layer.input_size is not None:
                     size = (layer.shape[0], *layer.output_size)
@@ -293,6 +296,11 @@ class Network:
             notes += (
                 f"the file gives no stride for {len(guessed)} convolution(s) ({', '.join(guessed[:3])} …): stride 1, "
                 "no pooling and 'same' padding were taken; say --input LAYER=CxHxW where that is wrong",
+            )
+        elif carried:
+            notes += (
+                f"the input size of {len(carried)} convolution(s) ({', '.join(carried[:3])} …) was carried on from the "
+                "one before by stride and padding; the file knows no pooling between them: say --input LAYER=CxHxW",
             )
         return replace(self, layers=tuple(layers), notes=notes)
 

@@ -97,6 +97,8 @@ class Pruning:
                 return _noted(network, f"removed channels were not carried to other layers: {why_not}")
             graph, along = chain_of(network), "a chain of the layers in the order of the file, which is assumed"
         carried = replace(propagate(network, graph).network, notes=network.notes)
+        if carried.nnz == network.nnz:
+            return network
         said = (
             "what a removed channel made useless in other layers was taken away too, its constants folded into biases"
         )

@@ -10,6 +10,7 @@ __all__ = ["TOTAL", "is_total", "summary_rows", "verdict"]
 TOTAL = "total"
 PAYS = 1.05
 ALIKE = 0.95
+NOTED = 1.01
 SAME_BUDGET = 0.012
 
 Row = Mapping[str, Any]
@@ -44,7 +45,7 @@ def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list
 def _zeros(row: Row) -> str:
     """Write the share of zeros, and what it became where pruning made weights of other layers useless."""
     before, after = (f"{row[key]:.1%}" for key in ("actual_sparsity", "propagated_sparsity"))
-    return before if row["removed_weights"] == 0 else f"{before} → {after}"
+    return before if before == after else f"{before} → {after}"
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -90,7 +91,7 @@ def _carried(totals: Sequence[Row]) -> list[str]:
     """Say for each network what it won that removed channels take weights of other layers along."""
     sentences = []
     for network in dict.fromkeys(row["network"] for row in totals):
-        won = [row for row in totals if row["network"] == network and row["removed_weights"]]
+        won = [row for row in totals if row["network"] == network and row["propagation_gain"] >= NOTED]
         if not won:
             continue
         best = max(won, key=lambda row: float(row["propagation_gain"]))

@@ -166,7 +166,10 @@ def test_input_is_carried_through_strides_and_padding():
     assert network["two"].input_size == (8, 6)
     assert network["two"].output_size == (6, 4)
     assert network["fc"].input_size is None
-    assert network.notes == ()
+    (note,) = network.notes
+    assert "1 convolution(s) (two …) was carried on" in note
+    assert "pooling" in note
+    assert chain().with_input({"one": (3, 16, 12), "two": (8, 8, 6)}).notes == ()
 
 
 def test_unknown_strides_are_guessed_and_a_note_says_so():
