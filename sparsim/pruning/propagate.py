@@ -149,13 +149,15 @@ def likely_chain(network: Network) -> str:
     """Return "" if the layers may be taken for a chain, else the reason why not.
 
     Modules inside numbered blocks (``layer1.0.conv1``) usually lie beside residual connections, which a file of bare
-    weights does not show.
+    weights does not show; adapters (``fc.lora_A``) lie beside the layer they belong to.
     """
     try:
         chain_of(network)
     except InputError as error:
         return error.problem
     for layer in network:
+        if ".lora_" in layer.name:
+            return f"'{layer.name}' is an adapter beside another layer"
         for block, inner in pairwise(re.split(r"[./]", layer.name)):
             if NUMBERED.fullmatch(block) and not NUMBERED.fullmatch(inner):
                 return f"'{layer.name}' lies in a numbered block, which may have residual connections"
