@@ -24,6 +24,7 @@ def images(path):
     np.savez(path, **saved, y_train=labels[:80].astype(np.uint8), y_test=labels[80:].astype(np.uint8))
 
 
+@pytest.mark.extra
 def test_trains_prunes_and_stores_what_it_measured(tmp_path):
     pytest.importorskip("torch", reason="training needs sparsim[torch]")
     images(tmp_path / "mnist.npz")
