@@ -158,15 +158,13 @@ def compare(
     options: dict[str, Any] = {"dtype": dtype, "columns": columns, "seed": seed}
     rows: list[dict[str, Any]] = []
     notes = dict.fromkeys(network.notes)
-    total = (1 + len(pairs)) * (1 if adapter is None else 3)
-    with tqdm(total=total, desc="simulating", unit="variant", disable=None if progress else True) as bar:
+    with tqdm(desc="simulating", unit="run", disable=None if progress else True) as plan.bar:
         for variant in variants(network, pairs, how):
             for size in batches:
                 run = products(variant.network, batch=size, **options)
                 before = products(variant.pruned, batch=size, **options) if variant.removed else run
                 rows += table.rows(variant, size, run, before)
             notes |= dict.fromkeys(variant.network.notes)
-            bar.update()
     rows += _totals(rows)
     assumed = {built.name: built.assumed for built in machines}
     coverage = _coverage(network, products(network, **options))
@@ -236,6 +234,7 @@ class _Plan:
         self.table, self.orientation = table, orientation
         self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
         self.done: dict[tuple[str, str, str], Report] = {}
+        self.bar: tqdm[Any] | None = None
 
     @staticmethod
     def key(workload: Workload, built: Machine) -> tuple[str, str, str]:
@@ -248,8 +247,14 @@ class _Plan:
         from joblib import Parallel, delayed
 
         todo = {self.key(*pair): pair for pair in pairs if self.key(*pair) not in self.done}
-        reports = Parallel(n_jobs=self.jobs, backend="threading")(delayed(self.best)(*pair) for pair in todo.values())
-        self.done.update(zip(todo, reports, strict=True))
+        if self.bar is not None:
+            self.bar.total = (self.bar.total or 0) + len(todo)
+            self.bar.refresh()
+        pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
+        for key, report in zip(todo, pool(delayed(self.best)(*pair) for pair in todo.values()), strict=True):
+            self.done[key] = report
+            if self.bar is not None:
+                self.bar.update()
 
     def best(self, workload: Workload, built: Machine) -> Report:
         """Return the fastest of the ways the machine can lay out the product."""
@@ -310,6 +315,7 @@ class _Table:
         report, twin = self.plan.report(workload, built), self.plan.report(dense, other)
         flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
         has_twin = workload.weight_of in self.known
+        forward = workload.layer in (workload.weight_of, f"{workload.weight_of}:forward")
         row: dict[str, Any] = {
             "network": variant.network.name,
             "batch": batch,
@@ -324,7 +330,7 @@ class _Table:
             "baseline_time_s": twin.time_s if has_twin else 0.0,
             "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
             "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
-            "removed_weights": before.a.nnz - workload.a.nnz,
+            "removed_weights": variant.removed.get(workload.weight_of, 0) if forward else 0,
             "unpropagated_time_s": self.plan.report(before, built).time_s,
         }
         row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
