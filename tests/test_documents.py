@@ -27,6 +27,13 @@ def test_the_python_of_the_readme_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
+@pytest.mark.extra
+def test_the_pytorch_of_the_readme_runs():
+    pytest.importorskip("torch", reason="needs sparsim[torch]")
+    (block,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    exec(compile(block, "README.md", "exec"), {})
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stripped_and_runs(path):
     cells = json.loads(path.read_text("utf-8"))["cells"]
