@@ -246,7 +246,7 @@ def bursts_read(places: Sequence[int], element_bytes: int, burst: int) -> list[l
     for place in places:
         first_byte, end = place * element_bytes, (place + 1) * element_bytes
         touched = list(range(first_byte // burst * burst, end, burst))
-        asked.append([at for at in touched if at != last])
+        asked.append(touched[1:] if touched[0] == last else touched)
         last = touched[-1]
     return asked
 
