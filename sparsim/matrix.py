@@ -8,6 +8,7 @@ repaired silently.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,9 +226,11 @@ class Csr:
         values = None if self.values is None else self.values[lo:hi]
         return Csr((stop - start, self.shape[1]), self.indptr[start : stop + 1] - lo, self.indices[lo:hi], values)
 
-    def columns_slice(self, start: int, stop: int) -> Csr:
-        """Return columns ``start`` to ``stop`` as a matrix of their own."""
-        return self.transpose().rows_slice(start, stop).transpose()
+    def column_panels(self, width: int) -> Iterator[Csr]:
+        """Cut into panels of ``width`` columns from left to right, the last one as wide as is left; at least one."""
+        whole = self.transpose()
+        for start in range(0, max(self.shape[1], 1), width):
+            yield whole.rows_slice(start, min(start + width, self.shape[1])).transpose()
 
     def block_diagonal(self, groups: int) -> Csr:
         """Spread ``groups`` equal row blocks along the diagonal of a matrix ``groups`` times as wide."""

@@ -97,22 +97,10 @@ class SpArch(Machine):
         width = self.config.mapping.panel_columns or max(workload.n, 1)
         if transposed and workload.groups > 1:
             raise WorkloadError("mapping.orientation = xtwt does not run grouped products; use wx")
-        spans: list[tuple[int, int, int]] = []
-        if workload.b.is_dense:
-            whole, rest = divmod(workload.n, width)
-            spans = [(0, width, whole)] * (whole > 0) + [(0, rest, 1)] * (rest > 0 or workload.n == 0)
-        else:
-            spans = [(c, min(c + width, workload.n), 1) for c in range(0, max(workload.n, 1), width)]
         left = workload.grouped_a
         weights = Operand.of(left.csr.transpose()) if transposed else left
         products = []
-        for start, stop, times in spans:
-            if workload.b.is_dense:
-                part = Operand.dense(workload.b.rows, stop - start)
-            elif stop - start == workload.n:
-                part = workload.b
-            else:
-                part = Operand.of(workload.b.csr.columns_slice(start, stop))
+        for part, times in _panels(workload.b, width):
             if transposed:
                 flipped = Operand.dense(part.cols, part.rows) if part.is_dense else Operand.of(part.csr.transpose())
                 products.append((flipped.csr, weights, times))
@@ -217,6 +205,17 @@ def _comparators(width: int, kind: Literal["hierarchical", "flat"]) -> int:
     top = math.isqrt(width - 1) + 1
     low = -(-width // top)
     return top * top + (2 * top - 1) * low * low
+
+
+def _panels(b: Operand, width: int) -> list[tuple[Operand, int]]:
+    """Cut B into panels of ``width`` columns; equal ones come once, with how often."""
+    if b.is_dense:
+        whole, rest = divmod(b.cols, width)
+        spans = [(width, whole)] * (whole > 0) + [(rest, 1)] * (rest > 0 or b.cols == 0)
+        return [(Operand.dense(b.rows, columns), times) for columns, times in spans]
+    if b.cols <= width:
+        return [(b, 1)]
+    return [(Operand.of(panel), 1) for panel in b.csr.column_panels(width)]
 
 
 def _stage(cycles: int, busy: float, blocked: float) -> Stage:
