@@ -217,6 +217,8 @@ def prune(
     from sparsim.terminal import print_lines
     from sparsim.variants import Pruning, as_network
 
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise ConfigError(f"'{out}' is the network itself", key="--out", allowed="another file")
     network = as_network(source, weights=weights)
     pruned = run(
         network,

@@ -188,3 +188,56 @@ def test_bad_input_gets_one_line_and_exit_code_2(sparsim, files, words, says):
 
 def test_version(sparsim):
     assert sparsim("--version")[:2] == (0, "sparsim 0.1.0\n")
+
+
+def test_prune_writes_what_the_next_tool_reads(sparsim, files):
+    code, out, err = sparsim("prune", files / "net.npz", "-o", files / "out.safetensors", "--sparsity", 0.75)
+    assert (code, err) == (0, "")
+    assert "59 of 236 weights are not zero (75.0% zeros)" in " ".join(out.split())
+    code, out, _ = sparsim("inspect", files / "out.safetensors", "--json")
+    assert json.loads(out)["nnz"] == 59
+
+
+def test_prune_takes_scores_and_shares_from_outside(sparsim, files):
+    np.savez(files / "norms.npz", conv=np.ones(3), fc=np.array([1.0] * 4 + [0.0] * 12))
+    words = ["--criterion", "wanda", "--saliency", files / "norms.npz", "--allocation", "fc=0.75"]
+    assert sparsim("prune", files / "net.npz", "-o", files / "out.npz", *words)[0] == 0
+    found = json.loads(sparsim("inspect", files / "out.npz", "--json")[1])
+    assert [layer["nnz"] for layer in found["layers"]] == [108, 32]
+    assert "in_channel" in {pattern["pattern"] for pattern in found["layers"][1]["patterns"]}
+
+
+def test_prune_carries_on_when_asked(sparsim, files):
+    np.savez(files / "chain.npz", **{"a.weight": np.ones((4, 4)), "b.weight": np.ones((4, 4))})
+    words = ["--granularity", "out_channel", "--sparsity", 0.5, "--propagate", "chain"]
+    _, out, _ = sparsim("prune", files / "chain.npz", "-o", files / "out.npz", *words)
+    said = " ".join(out.split())
+    assert "12 of 32 weights" in said
+    assert "4 of them went because other layers no longer need or feed them" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("prune {}/net.npz -o {}/net.npz --sparsity 0.5", "is the network itself; allowed: another file"),
+        ("prune {}/net.npz -o {}/none/net.npz --sparsity 0.5", "cannot be written"),
+        ("prune {}/net.npz -o {}/net.onnx --sparsity 0.5", "no graph to write"),
+        ("prune {}/net.npz -o {}/net.txt --sparsity 0.5", "cannot write '.txt'"),
+        ("prune {}/net.npz -o {}/out.npz", "exactly one of the three"),
+        ("prune {}/net.npz -o {}/out.npz --sparsity 0.5 --criterion wanda", "--saliency FILE"),
+        ("prune {}/net.npz -o {}/out.npz --sparsity 0.5 --skip fcc", "did you mean 'fc'"),
+        ("prune {}/net.npz -o {}/out.npz --allocation fc=x", "'x' is no number"),
+        ("compare {}/net.npz --weights published", "goes with a network of the zoo"),
+        ("compare lenet5 --weights published", "leave it out"),
+        ("compare lenet5 --lora 99 --on dense", "larger than a side of layer"),
+    ],
+)
+def test_bad_pruning_gets_one_line_and_exit_code_2(sparsim, files, words, says):
+    before = (files / "net.npz").read_bytes()
+    code, out, err = sparsim(*words.replace("{}", str(files)).split())
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert (files / "net.npz").read_bytes() == before
+    assert not list(files.glob("*.part"))

@@ -78,16 +78,24 @@ def save_network(
         raise InputError(f"cannot write '{suffix}'", source=target, remedy=f"name it {', '.join(SUFFIXES)}")
     if int8 and suffix not in (".safetensors", ".npz"):
         raise InputError(f"cannot write int8 to '{suffix}'", source=target, remedy="name it .safetensors or .npz")
+    if suffix == ".onnx" and template is not None and Path(template).suffix.lower() != ".onnx":
+        remedy = "write .safetensors, .npz or .pt; an .onnx file can only come from an .onnx file"
+        raise InputError(f"'{template}' has no graph to write into '{suffix}'", source=target, remedy=remedy)
     if (template is not None) != (suffix == ".onnx"):
         remedy = "an .onnx file is the one it came from with other weights: give template=that file, for .onnx alone"
         raise InputError(f"{'a' if template else 'no'} template for '{suffix}'", source=target, remedy=remedy)
+    part = target.with_name(f"{target.name}.part")  # a failure leaves what was there
     try:
         if template is not None:
             write_onnx(network, target, find_file(Path(template)))
         else:
-            _write(network, target, suffix, int8)
-    except OSError as error:
+            _write(network, part, suffix, int8)
+            part.replace(target)
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError
         raise InputError(f"cannot be written ({one_line(error)})", source=target, remedy="check the folder") from None
+    finally:
+        if part.is_file():
+            part.unlink()
     return target
 
 

@@ -169,7 +169,9 @@ def criterion(name: str, arrays: Arrays | None = None, seed: int = 0) -> Criteri
     if name in CRITERIA:
         if arrays is None:
             raise ConfigError(
-                f"'{name}' needs an array for each layer", key="criterion", allowed=f"{name} with saliency arrays"
+                f"'{name}' needs an array for each layer",
+                key="criterion",
+                allowed=f"{name} with arrays (--saliency FILE), magnitude, random",
             )
         return CRITERIA[name](arrays)
     if arrays is not None:
