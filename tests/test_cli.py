@@ -228,7 +228,7 @@ def test_prune_carries_on_when_asked(sparsim, files):
         ("prune {}/net.npz -o {}/out.npz --sparsity 0.5 --skip fcc", "did you mean 'fc'"),
         ("prune {}/net.npz -o {}/out.npz --allocation fc=x", "'x' is no number"),
         ("compare {}/net.npz --weights published", "goes with a network of the zoo"),
-        ("compare lenet5 --weights published", "leave it out"),
+        ("compare lenet5 --weights publishd", "did you mean 'published'"),
         ("compare lenet5 --lora 99 --on dense", "larger than a side of layer"),
     ],
 )

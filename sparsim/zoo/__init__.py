@@ -26,12 +26,13 @@ weights or masks at random, and says so in the notes of the network, which reach
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import as_file, files
 
 from sparsim import io
 from sparsim.errors import ConfigError, nearest
 from sparsim.network import Network
-from sparsim.zoo.shape import shape_names
+from sparsim.zoo.shape import read_shape, shape_names
 from sparsim.zoo.synthetic import synthetic
 from sparsim.zoo.trained import accuracy, left_whole, measured_accuracy, pruned
 
@@ -50,10 +51,10 @@ def load(name: str, weights: str | None = None, *, seed: int = 0, tokens: int | 
 
     Parameters
     ----------
-    weights : of networks whose shapes alone are published (a trained one has its own, and takes none):
+    weights : None takes a trained network's own weights, and ``random`` for the others:
 
         ======================  ====================================================================================
-        ``random`` (default)    dense values that were never trained (:func:`~sparsim.zoo.draw.draw_weight`), 4 bytes
+        ``random``              dense values that were never trained (:func:`~sparsim.zoo.draw.draw_weight`), 4 bytes
                                 a weight; the one to prune
         ``shape``               dense, without values and without memory
         ``published``           a mask of the published densities: exactly round(size x density) non-zeros in each
@@ -77,12 +78,9 @@ def load(name: str, weights: str | None = None, *, seed: int = 0, tokens: int | 
         raise ConfigError(f"no bundled network '{name}'{nearest(name, names())}", key="zoo", allowed=", ".join(names()))
     if seed < 0:
         raise ConfigError(f"{seed}", key="seed", allowed="0 or more")
-    if name not in TRAINED:
+    if weights is not None or tokens is not None or name not in TRAINED:
         return synthetic(name, weights or "random", seed, tokens)
-    if weights is not None or tokens is not None:
-        key = "tokens" if weights is None else "weights"
-        raise ConfigError(f"'{name}' is trained and comes with its own weights", key=key, allowed="leave it out")
     with as_file(files("sparsim.zoo") / f"{name}.safetensors") as path:
         network = io.load(path)
     assert isinstance(network, Network)
-    return network
+    return replace(network, graph=read_shape(name).network.graph)

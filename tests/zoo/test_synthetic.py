@@ -122,8 +122,7 @@ def test_what_does_not_exist_is_answered_with_what_does():
         "shape:1",
     ):
         refused(asked("squeezenet", wrong), f"no weights '{wrong}'", kind=ConfigError)
-    refused(asked("lenet5", "random"), "weights", "trained", "leave it out", kind=ConfigError)
-    refused(asked("lenet5", tokens=3), "tokens", "trained", kind=ConfigError)
+    refused(asked("lenet5", tokens=3), "tokens", "does not run token by token", kind=ConfigError)
     refused(asked("vgg16", "shape", tokens=3), "tokens", "does not run token by token", kind=ConfigError)
     refused(asked("bert_base", "shape", tokens=0), "tokens", "1 or more", kind=ConfigError)
     refused(asked("squeezenet", seed=-1), "seed", kind=ConfigError)
@@ -175,3 +174,11 @@ def test_the_label_reaches_a_comparison():
 )
 def test_the_name_in_every_row_says_what_is_synthetic(weights, label):
     assert zoo.load("resnet50_block", weights).name == f"resnet50_block ({label})"
+
+
+def test_a_trained_network_can_be_drawn_too():
+    drawn, trained = zoo.load("lenet5", "published"), zoo.load("lenet5")
+    assert drawn.name == "lenet5 (synthetic mask)"
+    assert [layer.shape for layer in drawn] == [layer.shape for layer in trained]
+    assert drawn.nnz == 36_280
+    assert trained.graph.layers == drawn.graph.layers == ["conv1", "conv2", "fc1", "fc2"]
