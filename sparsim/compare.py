@@ -35,6 +35,7 @@ SUMMED = (
     *("baseline_", "removed_weights", "unpropagated_time_s"),
 )
 CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
+WITHOUT_WEIGHT = "a product without a weight"
 LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
 
 
@@ -379,6 +380,8 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _coverage(network: Network, products: Sequence[Workload]) -> str:
     macs = sum((workload.dense_twin or workload).dense_multiplies for workload in products)
     several = f", {len(products)} products" if len(products) != len(network) else ""
-    skipped = f"; {len(network.skipped)} arrays of the file are no matrix products" if network.skipped else ""
-    head = f"{len(network)} layers{several} with {macs:,} multiply-accumulates a sample"
-    return f"{head}, all products the file holds{skipped}"
+    bare = sum(reason.startswith(WITHOUT_WEIGHT) for reason in network.skipped.values())
+    arrays = len(network.skipped) - bare
+    head = f"{len(network)} layers{several} with {macs:,} multiply-accumulates a sample, all products with weights"
+    left_out = f"; {bare} kind(s) of products without weights are left out" if bare else ""
+    return f"{head}{left_out}" + (f"; {arrays} arrays of the file are no matrix products" if arrays else "")

@@ -267,3 +267,10 @@ def test_with_an_adapter_apart_the_base_is_frozen_in_training():
     apart = {row["layer"] for row in comparison.rows if row["granularity"].endswith("apart")}
     assert "fc1:weight_gradient" not in apart
     assert {"fc1:forward", "fc1:input_gradient", "fc1.lora_A:weight_gradient"} <= apart
+
+
+def test_says_which_products_it_does_not_cover():
+    skipped = {"scores (1)": "a product without a weight: [2, 4] x [4, 2], 16 multiplications", "norm": "1-D: a bias"}
+    network = ss.Network("net", tiny_network().layers, skipped=skipped)
+    said = ss.compare(network, on=["dense"], progress=False).coverage
+    assert "all products with weights; 1 kind(s) of products without weights are left out; 1 arrays" in said
