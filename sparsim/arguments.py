@@ -11,7 +11,17 @@ from sparsim.errors import ConfigError
 if TYPE_CHECKING:
     from sparsim.pruning import Criterion
 
-__all__ = ["by_layer", "fidelity_field", "input_sizes", "integers", "number", "overrides", "scores", "words"]
+__all__ = [
+    "by_layer",
+    "fidelity_field",
+    "input_sizes",
+    "integers",
+    "number",
+    "overrides",
+    "refuse_to_overwrite",
+    "scores",
+    "words",
+]
 
 
 def words(text: str | None, option: str) -> list[str]:
@@ -53,8 +63,19 @@ def by_layer(text: str, option: str) -> str | dict[str, float]:
         name, equals, value = word.rpartition("=")
         if not equals or not name:
             raise ConfigError(f"'{word}'", key=option, allowed="LAYER=NUMBER with commas between them")
+        if name in given:
+            raise ConfigError(f"'{name}' stands twice", key=option)
         given[name] = number(value, option)
     return given
+
+
+def refuse_to_overwrite(source: Path, out: Path) -> None:
+    """Refuse to write over the file a network is read from, or into one of a folder or index it is read from."""
+    if not (out.exists() and source.exists()):
+        return
+    folder = source if source.is_dir() else source.parent if source.suffix == ".json" else None
+    if out.samefile(source) or (folder is not None and out.parent.samefile(folder)):
+        raise ConfigError(f"'{out}' is the network itself", key="--out", allowed="another file")
 
 
 def scores(criterion: str, saliency: Path | None, seed: int) -> str | Criterion:

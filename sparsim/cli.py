@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 import sparsim
-from sparsim.arguments import by_layer, fidelity_field, input_sizes, integers, number, overrides, scores, words
+from sparsim.arguments import (
+    by_layer,
+    fidelity_field,
+    input_sizes,
+    integers,
+    number,
+    overrides,
+    refuse_to_overwrite,
+    scores,
+    words,
+)
 from sparsim.errors import ConfigError, ModelError, SparsimError
 
 __all__ = ["app", "main"]
@@ -56,7 +66,7 @@ Granularity = Annotated[
 ]
 Sparsity = Annotated[str | None, typer.Option(help="Shares of zeros: 0.5,0.9 …")]
 Density = Annotated[str | None, typer.Option(help="Shares of non-zeros instead.")]
-Nnz = Annotated[str | None, typer.Option(help="Numbers of non-zeros in the whole network instead.")]
+Nnz = Annotated[str | None, typer.Option(help="Numbers of non-zeros in all pruned layers instead.")]
 Allocation = Annotated[
     str, typer.Option(help="Who may keep how much: uniform, global, erdos_renyi_kernel, or LAYER=SPARSITY,…")
 ]
@@ -202,11 +212,11 @@ def prune(
     granularity: Annotated[str, typer.Option(help="Pattern, such as unstructured, 2:4, block:4x4.")] = "unstructured",
     sparsity: Annotated[float | None, typer.Option(help="Share of zeros.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of non-zeros instead.")] = None,
-    nnz: Annotated[int | None, typer.Option(help="Number of non-zeros in the whole network instead.")] = None,
+    nnz: Annotated[int | None, typer.Option(help="Number of non-zeros in all pruned layers instead.")] = None,
     allocation: Allocation = "uniform",
     criterion: Criterion = "magnitude",
     saliency: Saliency = None,
-    skip: Annotated[str | None, typer.Option(help="Layers that stay as they are.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Layers that stay as they are; repeat.")] = None,
     propagate: Propagation = Propagate.OFF,
     weights: Weights = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
@@ -217,9 +227,8 @@ def prune(
     from sparsim.terminal import print_lines
     from sparsim.variants import Pruning, as_network
 
-    if out.exists() and Path(source).exists() and out.samefile(source):
-        raise ConfigError(f"'{out}' is the network itself", key="--out", allowed="another file")
-    network = as_network(source, weights=weights)
+    refuse_to_overwrite(Path(source), out)
+    network = as_network(source, weights=weights, seed=seed)
     pruned = run(
         network,
         granularity,
@@ -228,13 +237,18 @@ def prune(
         nnz=nnz,
         allocation=by_layer(allocation, "--allocation"),
         criterion=scores(criterion, saliency, seed),
-        skip=words(skip, "--skip"),
+        skip=[name for text in skip or () for name in words(text, "--skip")],
     )
-    carried = Pruning(propagate=propagate.value).carried(pruned)
-    written = save_network(carried, out, template=source if out.suffix == ".onnx" else None)
+    carried, shifted = Pruning(propagate=propagate.value).carry(pruned)
+    written = save_network(carried, out, template=source if out.suffix.lower() == ".onnx" else None)
     print_lines([f"{written}: {carried.nnz:,} of {carried.size:,} weights are not zero ({carried.sparsity:.1%} zeros)"])
     if carried.nnz < pruned.nnz:
         print_lines([f"{pruned.nnz - carried.nnz:,} of them went because other layers no longer need or feed them"])
+    if shifted:
+        named = ", ".join(shifted[:3]) + " …" * (len(shifted) > 3)
+        print_lines(
+            [f"the outputs of {len(shifted)} layer(s) shift by constants no bias takes up ({named}): fine-tune"]
+        )
     print_lines(f"note: {note}" for note in carried.notes)
 
 

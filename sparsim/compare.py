@@ -125,7 +125,7 @@ def compare(
     on : machines.
     granularity : patterns; none = as stored.
     sparsity, density, nnz : budgets for the patterns that do not fix their own: shares of zeros, shares of non-zeros,
-        numbers of non-zeros in the whole network.
+        numbers of non-zeros in all layers that are pruned together.
     allocation, criterion : who may keep how much, and what a weight is worth; see :func:`~sparsim.pruning.prune`.
     propagate : "auto" takes away, for all machines alike, the weights that pruning made useless in other layers, where
         the file says how layers hang together or a chain may be assumed; "chain" takes the layers as a chain; "off".
@@ -140,7 +140,7 @@ def compare(
     overrides : dotted fields, applied to every machine that has them; one that nobody has is an error.
     jobs : threads, by default one per core.
     """
-    network = as_network(source, columns, weights).with_input(input_sizes or {})
+    network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
     batches = _several(batch, "batch")
     machines = _configured(_several(on, "on"), overrides or {})
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
@@ -151,6 +151,8 @@ def compare(
         _several(nnz, "nnz", some=False),
         allocation,
     )
+    if not pairs and (allocation != "uniform" or criterion != "magnitude"):
+        raise ConfigError("goes with a granularity", key="criterion" if allocation == "uniform" else "allocation")
     how = Pruning(allocation, criterion, propagate, adapter)
     plan = _Plan(load_table(energy) if energy else load_table(), orientation, jobs)
     twins = [machine(baseline or built.baseline) for built in machines]
@@ -357,6 +359,7 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         groups.setdefault(tuple(row[key] for key in LEADING if key != "layer"), []).append(row)
     totals = []
+    baselines: dict[tuple[Any, ...], dict[str, Any]] = {}
     for members in groups.values():
         slowest = max(members, key=lambda row: row["time_s"])
         total = {key: slowest[key] for key in (*LEADING, *CARRIED)}
@@ -365,6 +368,9 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for key in keys:
             if key.startswith(SUMMED) and not isinstance(slowest.get(key, 0), str):
                 total[key] = sum(row.get(key, 0) for row in members)
+        whole = {key: value for key, value in total.items() if key.startswith("baseline_")}
+        # the first variant runs all products; one with an adapter trains fewer, against the same dense network
+        total |= baselines.setdefault((total["batch"], total["machine.name"]), whole)
         for axis in ("m", "k", "n", "groups", "layer"):
             total.pop(f"workload.{axis}", None)
         flop = 2 * total["workload.multiplies"] - total["workload.nnz_c"]

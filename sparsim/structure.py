@@ -4,7 +4,8 @@ The names are those of pruning: ``N:M`` (at most N stored elements in every M co
 (aligned runs of V along a row), ``vector:Vx1`` (along a column), ``block:RxC``, ``kernel`` (whole kernel slices),
 ``kernel_pattern:P`` (P different masks of equally many elements), ``bank:B`` and ``row_balanced`` (as many elements in
 every part of every row), ``head:D`` (rows or columns in runs of D), ``out_channel`` (rows), ``in_channel`` (groups of
-columns). A pattern that random zeros of the same density would show as well is no finding, and not reported.
+columns). A pattern that random zeros of the same density would show as well is no finding, and not reported; empty rows
+and channels are counted whatever emptied them.
 """
 
 from __future__ import annotations

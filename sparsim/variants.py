@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -53,6 +53,20 @@ class Variant:
         return {name: count for name, count in lost.items() if count}
 
 
+class Carried(NamedTuple):
+    """A network after sparsity was carried along it.
+
+    Parameters
+    ----------
+    network : without the weights that cannot matter any more; the constants they passed on are folded into biases.
+    shifted : layers whose outputs shift by constants all the same: no bias they have, or none with a single number a
+        channel, can take them up. Costs do not depend on it.
+    """
+
+    network: Network
+    shifted: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Pruning:
     """How every variant is made, beyond pattern and budget.
@@ -76,50 +90,55 @@ class Pruning:
             raise ConfigError(f"'{self.propagate}'", key="propagate", allowed=", ".join(PROPAGATE))
 
     def apply(self, network: Network, pattern: Granularity, budget: Asked) -> Network:
-        """Prune, all but the layers that the network's own recipe leaves whole."""
+        """Prune, all but the layers that the network's own recipe leaves whole; who names layers decides alone."""
         how: dict[str, Any] = {**budget, "allocation": self.allocation, "criterion": self.criterion}
-        return prune(network, pattern, **how, skip=zoo.left_whole(network, pattern))
+        skip = zoo.left_whole(network, pattern) if isinstance(self.allocation, str) else ()
+        return prune(network, pattern, **how, skip=skip)
 
     def accuracy(self, network: Network, pattern: Granularity, budget: Asked) -> float | None:
         """Return what was measured for the variant; records are of magnitude pruning, layer by layer."""
-        if self.allocation != "uniform" or self.criterion != "magnitude" or "nnz" in budget:
+        if self.criterion != "magnitude" or "nnz" in budget:
             return None
-        return zoo.measured_accuracy(network, pattern, _share_of_zeros(network, budget))
+        if self.allocation != "uniform" and not pattern.fixes_sparsity:
+            return None
+        return zoo.measured_accuracy(network, pattern, _share_of_zeros(budget))
 
-    def carried(self, network: Network) -> Network:
-        """Return the network without the weights that cannot matter any more."""
+    def carry(self, network: Network) -> Carried:
+        """Take away the weights that cannot matter any more."""
         if self.propagate == "off" or len(network) < 2:
-            return network
+            return Carried(network)
         graph, along = network.graph, "the graph the file brings"
         if graph is None or self.propagate == "chain":
             why_not = likely_chain(network) if self.propagate == "auto" else ""
             if why_not:
-                return _noted(network, f"removed channels were not carried to other layers: {why_not}")
+                return Carried(_noted(network, f"removed channels were not carried to other layers: {why_not}"))
             graph, along = chain_of(network), "a chain of the layers in the order of the file, which is assumed"
-        carried = replace(propagate(network, graph).network, notes=network.notes)
-        if carried.nnz == network.nnz:
-            return network
-        said = (
-            "what a removed channel made useless in other layers was taken away too, its constants folded into biases"
+        found = propagate(network, graph)
+        if found.network.nnz == network.nnz:
+            return Carried(network)
+        new = [b.name for a, b in zip(network, found.network, strict=True) if a.bias is None and b.bias is not None]
+        layers = tuple(replace(layer, bias=None) if layer.name in new else layer for layer in found.network)
+        note = f"what a removed channel made useless in other layers was taken away too, along {along}"
+        return Carried(
+            _noted(replace(found.network, layers=layers, notes=network.notes), note), (*found.bias_maps, *new)
         )
-        return _noted(carried, f"{said}, along {along}")
 
 
 def _noted(network: Network, note: str) -> Network:
     return replace(network, notes=(*network.notes, note))
 
 
-def as_network(source: Any, columns: int | None = None, weights: str | None = None) -> Network:
+def as_network(source: Any, columns: int | None = None, weights: str | None = None, seed: int = 0) -> Network:
     """Return a network.
 
     Parameters
     ----------
     source : a network, the name of one in the zoo, a file or folder, a mapping of names to weights, or one matrix.
     columns : output positions per sample of a matrix that is its only layer.
-    weights : of a network in the zoo, see :func:`sparsim.zoo.load`.
+    weights, seed : of a network in the zoo, see :func:`sparsim.zoo.load`.
     """
     if isinstance(source, str) and source in zoo.names():
-        return zoo.load(source, weights)
+        return zoo.load(source, weights, seed=seed)
     if weights is not None:
         raise ConfigError("goes with a network of the zoo; this one has its own", key="weights")
     if isinstance(source, Network):
@@ -158,6 +177,8 @@ def budgets(
         Budget(
             sparsity=budget.get("sparsity"), density=budget.get("density"), nnz=cast("int | None", budget.get("nnz"))
         )
+    if asked and not isinstance(allocation, str):
+        raise ConfigError("says how much of each layer goes, and needs no other budget", key="allocation")
     if asked and not granularity:
         raise ConfigError("goes with a granularity, such as unstructured", key=next(iter(asked[0])))
     pairs: list[tuple[Granularity, Asked]] = []
@@ -170,9 +191,7 @@ def budgets(
     return pairs
 
 
-def _share_of_zeros(network: Network, budget: Asked) -> float | None:
-    if "nnz" in budget:
-        return 1 - budget["nnz"] / max(network.size, 1)
+def _share_of_zeros(budget: Asked) -> float | None:
     return 1 - budget["density"] if "density" in budget else budget.get("sparsity")
 
 
@@ -180,15 +199,15 @@ def variants(network: Network, pairs: Sequence[tuple[Granularity, Asked]], how: 
     """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time."""
     stored = "as stored" if network.sparsity > MOSTLY_DENSE else "dense"
     accuracy = zoo.measured_accuracy(network, "dense") if stored == "dense" else None
-    yield from _adapted(Variant(stored, network.sparsity, how.carried(network), network, accuracy), how)
+    yield from _adapted(Variant(stored, network.sparsity, how.carry(network).network, network, accuracy), how)
     for pattern, budget in pairs:
         pruned = how.apply(network, pattern, budget)
-        asked = _share_of_zeros(network, budget)
+        asked = _share_of_zeros(budget)
         yield from _adapted(
             Variant(
                 str(pattern),
                 pruned.sparsity if asked is None else asked,
-                how.carried(pruned),
+                how.carry(pruned).network,
                 pruned,
                 how.accuracy(network, pattern, budget),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 __all__ = ["TOTAL", "is_total", "summary_rows", "verdict"]
@@ -36,10 +37,15 @@ def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list
             }
             first = next(iter(mine.values()))
             accuracy = "" if first["accuracy"] is None else f"{first['accuracy']:.2%}"
-            speed = [f"{mine[name]['speedup']:.2f}x" for name in names]
+            speed = [_times(mine[name]) for name in names]
             rows.append([label, _zeros(first), *([accuracy] if measured else []), *speed])
         groups.append((f"{network}, batch {batch}: speed-up against dense weights on the machine's dense twin", rows))
     return heads, groups
+
+
+def _times(row: Row) -> str:
+    """Write a speed-up; a network without a weight has none."""
+    return "" if isnan(row["speedup"]) else f"{row['speedup']:.2f}x"
 
 
 def _zeros(row: Row) -> str:
@@ -50,7 +56,7 @@ def _zeros(row: Row) -> str:
 
 def verdict(rows: Sequence[Row]) -> list[str]:
     """Say for every machine and batch what pays, what does not, and why."""
-    totals = [row for row in rows if is_total(row) and row["granularity"] != "dense"]
+    totals = [row for row in rows if is_total(row) and row["granularity"] != "dense" and not isnan(row["speedup"])]
     sentences = []
     for network, name, batch in dict.fromkeys((r["network"], r["machine.name"], r["batch"]) for r in totals):
         mine = [r for r in totals if (r["network"], r["machine.name"], r["batch"]) == (network, name, batch)]

@@ -164,6 +164,8 @@ def test_two_machines_of_one_name_are_refused():
     ("wrong", "says"),
     [
         ({"allocation": "foo", "granularity": "unstructured", "sparsity": 0.5}, "allocation: 'foo'"),
+        ({"allocation": "global"}, "allocation: goes with a granularity"),
+        ({"criterion": "random"}, "criterion: goes with a granularity"),
         ({"propagate": "foo"}, "propagate: 'foo'; allowed: auto, chain, off"),
         ({"weights": "published"}, "weights: goes with a network of the zoo"),
         ({"granularity": "unstructured", "density": [1.5]}, "density: 1.5"),
@@ -267,6 +269,18 @@ def test_with_an_adapter_apart_the_base_is_frozen_in_training():
     apart = {row["layer"] for row in comparison.rows if row["granularity"].endswith("apart")}
     assert "fc1:weight_gradient" not in apart
     assert {"fc1:forward", "fc1:input_gradient", "fc1.lora_A:weight_gradient"} <= apart
+    totals = {row["granularity"]: row for row in comparison.totals}
+    whole = totals["dense"]["baseline_time_s"]
+    assert all(row["baseline_time_s"] == whole for row in totals.values()), "against the whole dense training step"
+    frozen = totals["dense + LoRA 4 apart"]
+    assert frozen["speedup"] == pytest.approx(whole / frozen["time_s"])
+
+
+def test_an_emptied_network_is_named_not_ranked():
+    comparison = ss.compare(tiny_network(), granularity="unstructured", nnz=0, on=["dense"], progress=False)
+    assert summary_rows(comparison.totals)[1][0][1][1][-1] == ""
+    assert not any("nan" in sentence for sentence in comparison.verdict)
+    assert any("was removed" in note for note in comparison.notes)
 
 
 def test_says_which_products_it_does_not_cover():

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import sparsim as ss
 from sparsim.errors import ConfigError
-from sparsim.graph import Graph
+from sparsim.graph import Graph, Node
 from sparsim.variants import Pruning, as_network, budgets, variants
 
 
@@ -63,3 +64,47 @@ def test_a_graph_decides_what_is_carried():
 def test_weights_go_with_the_zoo():
     with pytest.raises(ConfigError, match="weights: goes with a network of the zoo"):
         as_network(two_layers(), weights="published")
+
+
+def test_layers_named_by_the_user_are_pruned_whatever_the_recipe_leaves_whole():
+    network = as_network("lenet300_100")
+    how = Pruning(allocation={"fc3": 0.5})
+    _, pruned = variants(network, budgets(["unstructured"], allocation=how.allocation), how)
+    assert pruned.pruned["fc3"].nnz == 500
+    assert pruned.pruned["fc1"].nnz == network["fc1"].nnz
+    with pytest.raises(ConfigError, match="allocation: says how much of each layer goes"):
+        budgets(["unstructured"], [0.5], allocation=how.allocation)
+
+
+def test_what_no_bias_takes_up_is_named():
+    emptied = np.ones((8, 16))
+    emptied[:4] = 0
+    layers = (ss.Layer("a", emptied, bias=np.ones(8)), ss.Layer("b", np.ones((4, 8)), bias=np.zeros(4)))
+    graph = Graph.chain([("a", 16), ("b", 8)])
+    carried = Pruning().carry(ss.Network("two", layers, graph=graph))
+    assert carried.network.nnz == 4 * 16 + 4 * 4
+    assert carried.shifted == ("b",)
+    nodes = (
+        Node("x", "input", attributes={"channels": 16}),
+        Node("y", "layer", ("x",), "a"),
+        Node("z", "layer", ("y",), "b"),
+    )
+    exact = Pruning().carry(ss.Network("two", layers, graph=Graph(nodes, ("z",))))
+    assert exact.shifted == ()
+    np.testing.assert_array_equal(exact.network["b"].bias, 4.0)
+    bare = (layers[0], replace(layers[1], bias=None))
+    nodes = (*nodes[:2], replace(nodes[2], attributes={"bias": False}))
+    grown = Pruning().carry(ss.Network("two", bare, graph=Graph(nodes, ("z",))))
+    assert grown.shifted == ("b",), "a model without a bias has no place for one"
+    assert grown.network["b"].bias is None
+
+
+def test_an_exported_network_without_a_graph_is_no_chain():
+    network = ss.Network("two", two_layers().layers, metadata={"no_graph": "torch.fx cannot trace the model"})
+    carried = Pruning().carry(network).network
+    assert carried.notes == ("removed channels were not carried to other layers: torch.fx cannot trace the model",)
+
+
+def test_the_seed_draws_another_network_of_the_zoo():
+    one, other = (as_network("squeezenet", weights="uniform:0.1", seed=seed) for seed in (1, 2))
+    assert not np.array_equal(one["conv1"].weight, other["conv1"].weight)

@@ -82,7 +82,7 @@ def save_network(
         remedy = "write .safetensors, .npz or .pt; an .onnx file can only come from an .onnx file"
         raise InputError(f"'{template}' has no graph to write into '{suffix}'", source=target, remedy=remedy)
     if (template is not None) != (suffix == ".onnx"):
-        remedy = "an .onnx file is the one it came from with other weights: give template=that file, for .onnx alone"
+        remedy = "an .onnx file is written from the .onnx file the network came from (template=), no other is"
         raise InputError(f"{'a' if template else 'no'} template for '{suffix}'", source=target, remedy=remedy)
     part = target.with_name(f"{target.name}.part")  # a failure leaves what was there
     try:

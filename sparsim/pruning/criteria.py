@@ -49,6 +49,7 @@ Scores = npt.NDArray[np.float64]
 Criterion = Callable[[Layer], Scores]
 Arrays = Mapping[str, npt.NDArray[Any]]
 MAX_CELLS = 2**28
+LEAST = 1e-200
 
 
 def weights_of(layer: Layer) -> npt.NDArray[Any]:
@@ -182,6 +183,9 @@ def criterion(name: str, arrays: Arrays | None = None, seed: int = 0) -> Criteri
 def score(layer: Layer, rule: Criterion) -> Scores:
     """Return the scores of a layer as the matrix ``[out, k]``.
 
+    A weight that is zero already scores 0, all others more: saliencies that are not positive come down to next to
+    nothing, in their order.
+
     Raises
     ------
     InputError
@@ -194,6 +198,8 @@ def score(layer: Layer, rule: Criterion) -> Scores:
             f"layer '{layer.name}': the criterion gave scores of {fault}",
             remedy=f"one finite number for each weight of {layer.shape}",
         )
+    worthless = LEAST / (1 - np.minimum(scores, 0.0))
+    scores = np.where(weights_of(layer) != 0, np.where(scores > 0, scores, worthless), 0.0)
     return np.ascontiguousarray(scores).reshape(layer.shape[0], prod(layer.shape[1:]))
 
 

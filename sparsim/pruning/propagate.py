@@ -27,6 +27,11 @@ from sparsim.pruning.links import Dense, Run, Sparse, repeat
 __all__ = ["Channels", "Propagation", "chain_of", "likely_chain", "propagate"]
 
 NUMBERED = re.compile(r"(?:[A-Za-z]+_)?\d+")
+BESIDE = re.compile(
+    r"lora_|shortcut|downsample|skip|residual|branch|expand|weight_[ih]h|critic|logvar"
+    r"|(?:^|[._/])(?:to_|w)?(?:q|k|v|qkv|query|key|value|gate|up|mu)(?:_proj|_lin)?(?:$|[._/])"
+)
+NO_GRAPH = "no_graph"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +154,18 @@ def likely_chain(network: Network) -> str:
     """Return "" if the layers may be taken for a chain, else the reason why not.
 
     Modules inside numbered blocks (``layer1.0.conv1``) usually lie beside residual connections, which a file of bare
-    weights does not show; adapters (``fc.lora_A``) lie beside the layer they belong to.
+    weights does not show; adapters, attention projections, shortcuts and recurrent weights lie beside other layers.
+    A network that was exported without its graph is none either.
     """
+    if network.metadata.get(NO_GRAPH):
+        return network.metadata[NO_GRAPH]
     try:
         chain_of(network)
     except InputError as error:
         return error.problem
     for layer in network:
-        if ".lora_" in layer.name:
-            return f"'{layer.name}' is an adapter beside another layer"
+        if BESIDE.search(layer.name):
+            return f"'{layer.name}' may lie beside other layers, not behind them"
         for block, inner in pairwise(re.split(r"[./]", layer.name)):
             if NUMBERED.fullmatch(block) and not NUMBERED.fullmatch(inner):
                 return f"'{layer.name}' lies in a numbered block, which may have residual connections"

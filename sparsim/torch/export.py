@@ -87,7 +87,8 @@ def export(model: nn.Module, example_input: Any, *, name: str | None = None, bat
         notes.append(f"run several times, with the positions of all runs: {', '.join(several)}")
     if again := [item.name for item in calls if "#" in item.name]:
         notes.append(f"the same weight again, with activations of another shape: {', '.join(again)}")
-    return Network(title, layers, {}, skipped | _bare(recorder), tuple(notes), graph, rest)
+    metadata = {"no_graph": reason} if reason else {}
+    return Network(title, layers, metadata, skipped | _bare(recorder), tuple(notes), graph, rest)
 
 
 def samples_in(inputs: Any) -> int:

@@ -35,7 +35,10 @@ def refused(path: Path, *parts: str) -> None:
 def test_scipy_round_trip(tmp_path, kind, seed, density):
     rng = np.random.default_rng(seed)
     dense = rng.random((6, 4)) * (rng.random((6, 4)) < density)
-    save_npz(tmp_path / "a.npz", csr_array(dense).asformat(kind))
+    matrix = csr_array(dense).asformat(kind)
+    if kind == "bsr":
+        matrix.sort_indices()  # scipy may leave the blocks of a row in any order
+    save_npz(tmp_path / "a.npz", matrix)
     got = load(tmp_path / "a.npz")
     assert isinstance(got, Csr)
     np.testing.assert_array_equal(got.to_dense(), dense)

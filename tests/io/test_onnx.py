@@ -534,7 +534,7 @@ def test_a_template_that_does_not_fit(tmp_path):
     with pytest.raises(InputError, match=r"layer 'fc' has the shape \(2, 2\), not \(5, 72\)"):
         save_network(network.with_layers(wrong), tmp_path / "b.onnx", template=path)
     for more in ({}, {"template": path}):
-        with pytest.raises(InputError, match=r"an \.onnx file is the one it came from with other weights"):
+        with pytest.raises(InputError, match=r"an \.onnx file is written from the \.onnx file the network came from"):
             save_network(network, tmp_path / ("b.npz" if more else "b.onnx"), **more)
 
 

@@ -142,3 +142,14 @@ def test_criteria_by_name_are_checked():
 def test_what_has_no_values_cannot_be_scored():
     with pytest.raises(InputError, match="layer 'fc' has positions but no values"):
         random()(Layer("fc", Csr.build((2, 3), [0, 1, 2], [0, 2])))
+
+
+def test_a_zero_weight_never_outranks_a_live_one_of_negative_saliency():
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(8, 16))
+    weight[:, ::2] = 0
+    layer = Layer("fc", weight)
+    for saliency in (rng.normal(size=weight.shape), np.zeros(weight.shape), -np.ones(weight.shape)):
+        again = prune(Network("net", (layer,)), "unstructured", 0.5, criterion=obd({"fc": saliency}))
+        np.testing.assert_array_equal(again["fc"].weight, weight)
+        assert prune(Network("net", (layer,)), "unstructured", 0.75, criterion=obd({"fc": saliency})).nnz == 32
