@@ -32,10 +32,11 @@ _HOME = {
     "prune": "pruning",
     "save_network": "io",
     "simulate": "simulate",
+    "torch": "torch",
     "validate": "fidelity",
     "zoo": "zoo",
 }
-_MODULES = ("datasets", "zoo")
+_MODULES = ("datasets", "torch", "zoo")
 
 __all__ = [
     "Comparison",

@@ -12,7 +12,7 @@ import numpy as np
 
 from sparsim import zoo
 from sparsim.adapters import with_adapter
-from sparsim.errors import ConfigError
+from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.io import load
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
@@ -146,6 +146,8 @@ def as_network(source: Any, columns: int | None = None, weights: str | None = No
     if isinstance(source, Mapping):
         return Network("network", tuple(Layer(name, np.asarray(weight)) for name, weight in source.items()))
     is_path = isinstance(source, str | os.PathLike)
+    if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
+        raise InputError(f"is no file and no network of the zoo{nearest(source, zoo.names())}", source=source)
     loaded = load(source) if is_path else as_matrix(source)
     if isinstance(loaded, Csr):
         name = Path(source).name if is_path else "matrix"

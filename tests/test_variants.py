@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import sparsim as ss
-from sparsim.errors import ConfigError
+from sparsim.errors import ConfigError, InputError
 from sparsim.graph import Graph, Node
 from sparsim.variants import Pruning, as_network, budgets, variants
 
@@ -108,3 +108,8 @@ def test_an_exported_network_without_a_graph_is_no_chain():
 def test_the_seed_draws_another_network_of_the_zoo():
     one, other = (as_network("squeezenet", weights="uniform:0.1", seed=seed) for seed in (1, 2))
     assert not np.array_equal(one["conv1"].weight, other["conv1"].weight)
+
+
+def test_a_misspelt_network_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="lenet6: is no file and no network of the zoo; did you mean 'lenet5'"):
+        as_network("lenet6")

@@ -26,6 +26,7 @@ from sparsim.pruning.units import Cut, SingleLayer, Unit
 
 __all__ = ["Budget", "Criterion", "Granularity", "by_deviation", "criterion", "mask", "parse_granularity", "prune"]
 
+IN_ORDER = "holds in another order of the input channels"
 Prunable = TypeVar("Prunable", bound=Network | Layer | Csr | npt.NDArray[Any])
 
 
@@ -165,12 +166,13 @@ def _prune_network(network: Network, plan: _Plan, skip: Iterable[str]) -> Networ
     tied = plan.pattern.kind == "head"
     units = _tied(chosen, plan.pattern, network.name) if tied else _single(chosen, plan.pattern)
     pruned = _pruned(units, plan)
-    notes = [*_notes(plan, len(chosen) - sum(len(unit.layers) for unit in units)), *_order_notes(pruned)]
+    layers = tuple(pruned.get(layer.name, layer) for layer in network)
+    notes = [*_notes(plan, len(chosen) - sum(len(unit.layers) for unit in units)), *_order_notes(layers)]
     emptied = [layer.name for layer in chosen if layer.name in pruned and _is_emptied(layer, pruned[layer.name])]
     if emptied:
         notes.append(f"every weight of {', '.join(emptied)} was removed: nothing passes through the network any more")
-    layers = tuple(pruned.get(layer.name, layer) for layer in network)
-    return replace(network, layers=layers, notes=(*network.notes, *notes))
+    before = (note for note in network.notes if IN_ORDER not in note)
+    return replace(network, layers=layers, notes=(*before, *notes))
 
 
 def _single(layers: Sequence[Layer], pattern: Granularity) -> list[Unit]:
@@ -266,13 +268,13 @@ def _notes(plan: _Plan, whole: int) -> list[str]:
     return notes
 
 
-def _order_notes(pruned: Mapping[str, Layer]) -> list[str]:
-    ordered = [name for name, layer in pruned.items() if layer.input_order is not None]
+def _order_notes(layers: Iterable[Layer]) -> list[str]:
+    ordered = [layer.name for layer in layers if layer.input_order is not None]
     if not ordered:
         return []
     return [
-        f"the pattern of {len(ordered)} layer(s) holds in another order of the input channels than the file's: the "
-        "layer before, or a gather, has to deliver the activations in it"
+        f"the pattern of {len(ordered)} layer(s) {IN_ORDER} than the file's: the layer before, or a gather, has to "
+        "deliver the activations in it"
     ]
 
 

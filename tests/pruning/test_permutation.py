@@ -118,8 +118,10 @@ def test_a_network_notes_the_order_and_the_next_pattern_drops_it():
     assert all(follows_n_of_m(layer.matrix, 2, 4) for layer in pruned)
     again = prune(pruned, "unstructured", 0.6)
     assert [layer.input_order for layer in again] == [None, None]
+    assert not any("in another order" in note for note in again.notes)
     skipped = prune(pruned, "unstructured", 0.6, skip=["fc"])
     assert skipped["fc"].input_order is pruned["fc"].input_order
+    assert [note[:26] for note in skipped.notes if "another order" in note] == ["the pattern of 1 layer(s) "]
 
 
 def test_an_array_cannot_carry_an_order():
