@@ -224,7 +224,7 @@ def prune(
     """Prune a network and write it as a checkpoint the next tool reads."""
     from sparsim.io import save_network
     from sparsim.pruning import prune as run
-    from sparsim.terminal import print_lines
+    from sparsim.terminal import print_pruned
     from sparsim.variants import Pruning, as_network
 
     refuse_to_overwrite(Path(source), out)
@@ -241,15 +241,7 @@ def prune(
     )
     carried, shifted = Pruning(propagate=propagate.value).carry(pruned)
     written = save_network(carried, out, template=source if out.suffix.lower() == ".onnx" else None)
-    print_lines([f"{written}: {carried.nnz:,} of {carried.size:,} weights are not zero ({carried.sparsity:.1%} zeros)"])
-    if carried.nnz < pruned.nnz:
-        print_lines([f"{pruned.nnz - carried.nnz:,} of them went because other layers no longer need or feed them"])
-    if shifted:
-        named = ", ".join(shifted[:3]) + " …" * (len(shifted) > 3)
-        print_lines(
-            [f"the outputs of {len(shifted)} layer(s) shift by constants no bias takes up ({named}): fine-tune"]
-        )
-    print_lines(f"note: {note}" for note in carried.notes)
+    print_pruned(written, pruned, carried, shifted)
 
 
 @app.command()

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsim.compare import Comparison
+from sparsim.network import Network
 from sparsim.report import Report
 from sparsim.verdict import summary_rows
 
@@ -29,6 +31,7 @@ __all__ = [
     "print_lines",
     "print_machine",
     "print_machines",
+    "print_pruned",
     "print_report",
     "print_table",
     "print_validation",
@@ -102,6 +105,19 @@ def print_inspection(found: Mapping[str, Any]) -> None:
     print_table(title, heads, rows, right=(2, 3))
     print_lines(f"skipped {name}: {reason}" for name, reason in found["skipped"].items())
     print_lines(f"note: {note}" for note in found["notes"])
+
+
+def print_pruned(written: Path, pruned: Network, carried: Network, shifted: Sequence[str]) -> None:
+    """Print what was written, what sparsity took along, and the layers whose outputs shift for it."""
+    print_lines([f"{written}: {carried.nnz:,} of {carried.size:,} weights are not zero ({carried.sparsity:.1%} zeros)"])
+    if carried.nnz < pruned.nnz:
+        print_lines([f"{pruned.nnz - carried.nnz:,} more went because other layers no longer need or feed them"])
+    if shifted:
+        named = ", ".join(shifted[:3]) + " …" * (len(shifted) > 3)
+        print_lines(
+            [f"the outputs of {len(shifted)} layer(s) shift by constants no bias takes up ({named}): fine-tune"]
+        )
+    print_lines(f"note: {note}" for note in carried.notes)
 
 
 def print_machine(about: Mapping[str, Any], area: Mapping[str, float] | None) -> None:

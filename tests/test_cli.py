@@ -213,7 +213,7 @@ def test_prune_carries_on_when_asked(sparsim, files):
     _, out, _ = sparsim("prune", files / "chain.npz", "-o", files / "out.npz", *words)
     said = " ".join(out.split())
     assert "12 of 32 weights" in said
-    assert "4 of them went because other layers no longer need or feed them" in said
+    assert "4 more went because other layers no longer need or feed them" in said
 
 
 @pytest.mark.parametrize(

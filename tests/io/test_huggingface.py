@@ -64,7 +64,7 @@ def test_they_are_written_as_they_were(tmp_path):
 
 
 def test_other_models_are_not_transposed(tmp_path):
-    config = {"model_type": "llama", "hidden_size": 4, "_name_or_path": "/home/me/tiny", "tie_word_embeddings": False}
+    config = {"model_type": "llama", "hidden_size": 4, "_name_or_path": "/models/tiny", "tie_word_embeddings": False}
     arrays = {"model.layers.0.mlp.c_fc.weight": np.ones((3, 4)), "lm_head.weight": np.ones((7, 4))}
     arrays["model.embed_tokens.weight"] = np.ones((7, 4))
     network = load(checkpoint(tmp_path, config, arrays))
