@@ -55,7 +55,7 @@ class Propagate(StrEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print one CSV row per result.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a machine field; repeat.")]
-Dtype = Annotated[str | None, typer.Option(help="fp64, fp32, fp16, bf16 or int8.")]
+Dtype = Annotated[str | None, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")]
 Energy = Annotated[str, typer.Option(help="Energy table.")]
 Input = Annotated[
     list[str] | None,
@@ -153,7 +153,7 @@ def compare(
     columns: Columns = None,
     orientation: Annotated[Orientation, typer.Option(help="W·X, its transpose, or the faster.")] = Orientation.AUTO,
     baseline: Annotated[str | None, typer.Option(help="One machine all speed-ups are against.")] = None,
-    dtype: Annotated[str, typer.Option(help="fp64, fp32, fp16, bf16 or int8.")] = "fp16",
+    dtype: Annotated[str, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")] = "fp16",
     energy: Energy = "",
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core by default.")] = None,

@@ -224,7 +224,7 @@ def simulate(
     overrides : dotted fields of the machine to change, such as ``{"prefetch.lines": 512}``.
     columns, activation_density, seed : a dense or random B of that width instead of ``b``.
     batch : samples, for a layer.
-    dtype : fp64, fp32, fp16, bf16 or int8.
+    dtype : fp64, fp32, tf32, fp16, bf16, int8 or fp8.
     energy : name of the energy table.
 
     Examples

@@ -33,9 +33,11 @@ class DataType(Enum):
 
     FP64 = ("fp64", 8)
     FP32 = ("fp32", 4)
+    TF32 = ("tf32", 4)
     FP16 = ("fp16", 2)
     BF16 = ("bf16", 2)
     INT8 = ("int8", 1)
+    FP8 = ("fp8", 1)
 
     def __init__(self, label: str, width: int) -> None:
         self.label = label

@@ -77,7 +77,7 @@ def test_density_makes_a_random_operand_that_the_seed_repeats():
         ({"columns": -3}, ("--columns",)),
         ({"columns": 4, "activation_density": 1.5}, ("1.5", "0 to 1")),
         ({"columns": 4, "activation_density": float("nan")}, ("nan", "0 to 1")),
-        ({"dtype": "fp12"}, ("fp12", "fp64, fp32, fp16, bf16, int8")),
+        ({"dtype": "fp12"}, ("fp12", "fp64, fp32, tf32, fp16, bf16, int8, fp8")),
     ],
 )
 def test_options_that_do_not_fit(options, words):
