@@ -158,20 +158,36 @@ def preset_names() -> tuple[str, ...]:
     for entry in resources.files("sparsim.machines").joinpath("presets").iterdir():
         if entry.name.endswith(".toml"):
             leaf = entry.name.removesuffix(".toml")
-            names += [leaf, *(f"{leaf}-{mode}" for mode in tomllib.loads(entry.read_text("utf-8")).get("modes", {}))]
+            names += [leaf, *(f"{leaf}-{mode}" for mode in _read(leaf).get("modes", {}))]
     return tuple(sorted(names))
 
 
 @cache
 def load_preset(leaf: str) -> Preset:
     """Read the preset called ``leaf`` (a name without mode)."""
-    text = resources.files("sparsim.machines").joinpath("presets", f"{leaf}.toml").read_text("utf-8")
-    data = tomllib.loads(text)
+    data = _read(leaf)
     head = {key: data.pop(key) for key in ("class", "title", "citation", "baseline", "models", "not_modelled")}
     modes = data.pop("modes", {})
     constants: dict[str, Constant] = {}
     _collect(data, "", constants)
     return Preset(name=leaf, kind=head.pop("class"), constants=constants, modes=modes, **head)
+
+
+def _read(leaf: str) -> dict[str, Any]:
+    """Return a preset's file, laid over the one it says it ``extends``."""
+    text = resources.files("sparsim.machines").joinpath("presets", f"{leaf}.toml").read_text("utf-8")
+    data = tomllib.loads(text)
+    parent = data.pop("extends", None)
+    return data if parent is None else _overlaid(_read(parent), data)
+
+
+def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two nested mappings as one; a constant is replaced whole, with its source and status."""
+    merged = dict(under)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and "value" not in value and isinstance(merged.get(key), Mapping)
+        merged[key] = _overlaid(merged[key], value) if nested else value
+    return merged
 
 
 def _collect(table: Mapping[str, Any], prefix: str, into: dict[str, Constant]) -> None:
