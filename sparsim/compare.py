@@ -7,36 +7,29 @@ one table.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from sparsim.energy import EnergyTable, load_table
+from sparsim.energy import load_table
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines import Machine, machine
 from sparsim.network import Network
 from sparsim.pruning import Criterion
-from sparsim.report import Report, build_report
+from sparsim.rows import Table, totals
+from sparsim.runs import Plan
 from sparsim.simulate import network_workloads
 from sparsim.training import training_workloads
-from sparsim.variants import Pruning, Variant, as_network, budgets, variants
-from sparsim.verdict import TOTAL, is_total, verdict
-from sparsim.workload import Operand, Workload
+from sparsim.variants import Pruning, as_network, budgets, variants
+from sparsim.verdict import is_total, verdict
+from sparsim.workload import Workload
 
 __all__ = ["Comparison", "compare"]
 
-MAX_THREADS = 64
 DEFAULT_MACHINES = ("sparch", "dense", "a100", "a100-2:4")
-SUMMED = (
-    *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes"),
-    *("baseline_", "removed_weights", "unpropagated_time_s"),
-)
-CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
 WITHOUT_WEIGHT = "a product without a weight"
-LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,9 +147,9 @@ def compare(
     if not pairs and (allocation != "uniform" or criterion != "magnitude"):
         raise ConfigError("goes with a granularity", key="criterion" if allocation == "uniform" else "allocation")
     how = Pruning(allocation, criterion, propagate, adapter)
-    plan = _Plan(load_table(energy) if energy else load_table(), orientation, jobs)
+    plan = Plan(load_table(energy) if energy else load_table(), orientation, jobs)
     twins = [machine(baseline or built.baseline) for built in machines]
-    table = _Table(plan, list(zip(machines, twins, strict=True)), {layer.name for layer in network})
+    table = Table(plan, list(zip(machines, twins, strict=True)), {layer.name for layer in network})
     products = training_workloads if training else network_workloads
     options: dict[str, Any] = {"dtype": dtype, "columns": columns, "seed": seed}
     rows: list[dict[str, Any]] = []
@@ -168,7 +161,7 @@ def compare(
                 before = products(variant.pruned, batch=size, **options) if variant.removed else run
                 rows += table.rows(variant, size, run, before)
             notes |= dict.fromkeys(variant.network.notes)
-    rows += _totals(rows)
+    rows += totals(rows)
     assumed = {built.name: built.assumed for built in machines}
     coverage = _coverage(network, products(network, **options))
     return Comparison(rows, tuple(verdict(rows)), coverage, (*notes, *_notes(rows)), assumed)
@@ -214,173 +207,6 @@ def _configured(on: Sequence[str | Machine], overrides: Mapping[str, Any]) -> li
         each.with_fields(values) if isinstance(name, Machine) else machine(name, values)
         for name, each, values in zip(on, built, own, strict=True)
     ]
-
-
-def _dense(workload: Workload) -> Workload:
-    """Return the same layer with all its weights; those that stay dense anyway are not copied."""
-    if workload.dense_twin is not None:
-        return workload.dense_twin
-    if workload.a.is_dense:
-        return workload
-    dense = Operand.dense(workload.m, workload.k)
-    return Workload(
-        dense, workload.b, workload.name, workload.layer, workload.dtype, workload.groups, workload.b_unique_elements
-    )
-
-
-class _Plan:
-    """Runs every pair of workload and machine once, however often it is asked for; keeps the reports alone."""
-
-    def __init__(self, table: EnergyTable, orientation: str, jobs: int | None) -> None:
-        if jobs is not None and jobs < 1:
-            raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
-        self.table, self.orientation = table, orientation
-        self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
-        self.done: dict[tuple[str, str, str], Report] = {}
-        self.bar: tqdm[Any] | None = None
-
-    @staticmethod
-    def key(workload: Workload, built: Machine) -> tuple[str, str, str]:
-        return workload.sha256, built.name, built.config_sha256
-
-    def report(self, workload: Workload, built: Machine) -> Report:
-        return self.done[self.key(workload, built)]
-
-    def run(self, pairs: Sequence[tuple[Workload, Machine]]) -> None:
-        from joblib import Parallel, delayed
-
-        todo = {self.key(*pair): pair for pair in pairs if self.key(*pair) not in self.done}
-        if self.bar is not None:
-            self.bar.total = (self.bar.total or 0) + len(todo)
-            self.bar.refresh()
-        pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
-        for key, report in zip(todo, pool(delayed(self.best)(*pair) for pair in todo.values()), strict=True):
-            self.done[key] = report
-            if self.bar is not None:
-                self.bar.update()
-
-    def best(self, workload: Workload, built: Machine) -> Report:
-        """Return the fastest of the ways the machine can lay out the product."""
-        layouts = [
-            layout
-            for layout in built.layouts(workload)
-            if self.orientation in ("auto", layout.get("mapping.orientation", self.orientation))
-        ]
-        if not layouts:
-            raise ConfigError(
-                f"machine '{built.name}' cannot run layer '{workload.layer}' as {self.orientation}", key="--orientation"
-            )
-        ways = [built.with_fields(layout) for layout in layouts]
-        reports = [build_report(workload, way, way.run(workload), self.table) for way in ways]
-        return min(reports, key=lambda report: report.cycles)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Makes the rows of a variant.
-
-    Parameters
-    ----------
-    plan : runs the products.
-    machines : each with the machine its dense weights run on.
-    known : layers of the network as it came; an adapter's layers have no dense twin.
-    """
-
-    plan: _Plan
-    machines: Sequence[tuple[Machine, Machine]]
-    known: Collection[str]
-
-    def rows(
-        self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
-    ) -> list[dict[str, Any]]:
-        """Return one row per product and machine; ``before`` are the products without propagated sparsity."""
-        twins = [_dense(workload) for workload in run]
-        every = {id(workload): workload for workload in (*run, *before)}.values()
-        self.plan.run(
-            [(w, m) for w in every for m, _ in self.machines] + [(w, t) for w in twins for _, t in self.machines]
-        )
-        return [
-            self._row(variant, batch, (run[i], before[i], twins[i]), built, twin)
-            for i in range(len(run))
-            for built, twin in self.machines
-        ]
-
-    def _row(
-        self,
-        variant: Variant,
-        batch: int,
-        products: tuple[Workload, Workload, Workload],
-        built: Machine,
-        other: Machine,
-    ) -> dict[str, Any]:
-        """Return one row; equal layers share a report, so names come from the workload."""
-        workload, before, dense = products
-        report, twin = self.plan.report(workload, built), self.plan.report(dense, other)
-        flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
-        has_twin = workload.weight_of in self.known
-        forward = workload.layer in (workload.weight_of, f"{workload.weight_of}:forward")
-        row: dict[str, Any] = {
-            "network": variant.network.name,
-            "batch": batch,
-            "granularity": variant.granularity,
-            "sparsity": variant.sparsity,
-            "actual_sparsity": variant.pruned.sparsity,
-            "propagated_sparsity": variant.network.sparsity,
-            "layer": flat["workload.layer"],
-            "machine.name": report.machine,
-            "baseline": twin.machine,
-            "accuracy": variant.accuracy,
-            "baseline_time_s": twin.time_s if has_twin else 0.0,
-            "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
-            "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
-            "removed_weights": variant.removed.get(workload.weight_of, 0) if forward else 0,
-            "unpropagated_time_s": self.plan.report(before, built).time_s,
-        }
-        row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
-        row.setdefault("details.orientation", "wx")
-        return _with_ratios(row)
-
-
-def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:
-    for name, own, twin in (
-        ("speedup", "time_s", "baseline_time_s"),
-        ("energy_ratio", "energy_pj.total", "baseline_energy_pj"),
-        ("traffic_ratio", "dram_bytes.total", "baseline_dram_bytes"),
-    ):
-        over, under = (row[twin], row[own]) if name == "speedup" else (row[own], row[twin])
-        row[name] = over / under if under and row[twin] else float("nan")
-    own_time = row["time_s"]
-    row["propagation_gain"] = row["unpropagated_time_s"] / own_time if own_time else float("nan")
-    return row
-
-
-def _totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in LEADING if key != "layer"), []).append(row)
-    totals = []
-    baselines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for members in groups.values():
-        slowest = max(members, key=lambda row: row["time_s"])
-        total = {key: slowest[key] for key in (*LEADING, *CARRIED)}
-        total["layer"] = TOTAL
-        keys = dict.fromkeys(key for row in members for key in row)
-        for key in keys:
-            if key.startswith(SUMMED) and not isinstance(slowest.get(key, 0), str):
-                total[key] = sum(row.get(key, 0) for row in members)
-        whole = {key: value for key, value in total.items() if key.startswith("baseline_")}
-        # the first variant runs all products; one with an adapter trains fewer, against the same dense network
-        total |= baselines.setdefault((total["batch"], total["machine.name"]), whole)
-        for axis in ("m", "k", "n", "groups", "layer"):
-            total.pop(f"workload.{axis}", None)
-        flop = 2 * total["workload.multiplies"] - total["workload.nnz_c"]
-        total["gflops"] = flop / total["time_s"] / 1e9 if total["time_s"] else 0.0
-        total["slowest_layer"] = slowest["layer"]
-        total["bounds.limited_by"] = slowest["bounds.limited_by"]
-        total["details.reason"] = slowest["details.reason"]
-        total["details.skips"] = slowest.get("details.skips", "")
-        totals.append(_with_ratios(total))
-    return totals
 
 
 def _coverage(network: Network, products: Sequence[Workload]) -> str:

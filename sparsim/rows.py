@@ -1,0 +1,143 @@
+"""The rows of a comparison: one per layer, variant, batch and machine, and their sums over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsim.machines import Machine
+from sparsim.runs import Plan
+from sparsim.variants import Variant
+from sparsim.verdict import TOTAL
+from sparsim.workload import Operand, Workload
+
+__all__ = ["Table", "totals"]
+
+SUMMED = (
+    *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes"),
+    *("baseline_", "removed_weights", "unpropagated_time_s"),
+)
+CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
+LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
+
+
+def _dense(workload: Workload) -> Workload:
+    """Return the same layer with all its weights; those that stay dense anyway are not copied."""
+    if workload.dense_twin is not None:
+        return workload.dense_twin
+    if workload.a.is_dense:
+        return workload
+    dense = Operand.dense(workload.m, workload.k)
+    return Workload(
+        dense, workload.b, workload.name, workload.layer, workload.dtype, workload.groups, workload.b_unique_elements
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Makes the rows of a variant.
+
+    Parameters
+    ----------
+    plan : runs the products.
+    machines : each with the machine its dense weights run on.
+    known : layers of the network as it came; an adapter's layers have no dense twin.
+    """
+
+    plan: Plan
+    machines: Sequence[tuple[Machine, Machine]]
+    known: Collection[str]
+
+    def rows(
+        self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
+    ) -> list[dict[str, Any]]:
+        """Return one row per product and machine; ``before`` are the products without propagated sparsity."""
+        twins = [_dense(workload) for workload in run]
+        every = {id(workload): workload for workload in (*run, *before)}.values()
+        self.plan.run(
+            [(w, m) for w in every for m, _ in self.machines] + [(w, t) for w in twins for _, t in self.machines]
+        )
+        return [
+            self._row(variant, batch, (run[i], before[i], twins[i]), built, twin)
+            for i in range(len(run))
+            for built, twin in self.machines
+        ]
+
+    def _row(
+        self,
+        variant: Variant,
+        batch: int,
+        products: tuple[Workload, Workload, Workload],
+        built: Machine,
+        other: Machine,
+    ) -> dict[str, Any]:
+        """Return one row; equal layers share a report, so names come from the workload."""
+        workload, before, dense = products
+        report, twin = self.plan.report(workload, built), self.plan.report(dense, other)
+        flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
+        has_twin = workload.weight_of in self.known
+        forward = workload.layer in (workload.weight_of, f"{workload.weight_of}:forward")
+        row: dict[str, Any] = {
+            "network": variant.network.name,
+            "batch": batch,
+            "granularity": variant.granularity,
+            "sparsity": variant.sparsity,
+            "actual_sparsity": variant.pruned.sparsity,
+            "propagated_sparsity": variant.network.sparsity,
+            "layer": flat["workload.layer"],
+            "machine.name": report.machine,
+            "baseline": twin.machine,
+            "accuracy": variant.accuracy,
+            "baseline_time_s": twin.time_s if has_twin else 0.0,
+            "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
+            "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
+            "removed_weights": variant.removed.get(workload.weight_of, 0) if forward else 0,
+            "unpropagated_time_s": self.plan.report(before, built).time_s,
+        }
+        row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
+        row.setdefault("details.orientation", "wx")
+        return _with_ratios(row)
+
+
+def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:
+    for name, own, twin in (
+        ("speedup", "time_s", "baseline_time_s"),
+        ("energy_ratio", "energy_pj.total", "baseline_energy_pj"),
+        ("traffic_ratio", "dram_bytes.total", "baseline_dram_bytes"),
+    ):
+        over, under = (row[twin], row[own]) if name == "speedup" else (row[own], row[twin])
+        row[name] = over / under if under and row[twin] else float("nan")
+    own_time = row["time_s"]
+    row["propagation_gain"] = row["unpropagated_time_s"] / own_time if own_time else float("nan")
+    return row
+
+
+def totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per network, variant, batch and machine: sums over its products, and what took longest."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in LEADING if key != "layer"), []).append(row)
+    sums = []
+    baselines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for members in groups.values():
+        slowest = max(members, key=lambda row: row["time_s"])
+        total = {key: slowest[key] for key in (*LEADING, *CARRIED)}
+        total["layer"] = TOTAL
+        keys = dict.fromkeys(key for row in members for key in row)
+        for key in keys:
+            if key.startswith(SUMMED) and not isinstance(slowest.get(key, 0), str):
+                total[key] = sum(row.get(key, 0) for row in members)
+        whole = {key: value for key, value in total.items() if key.startswith("baseline_")}
+        # the first variant runs all products; one with an adapter trains fewer, against the same dense network
+        total |= baselines.setdefault((total["batch"], total["machine.name"]), whole)
+        for axis in ("m", "k", "n", "groups", "layer"):
+            total.pop(f"workload.{axis}", None)
+        flop = 2 * total["workload.multiplies"] - total["workload.nnz_c"]
+        total["gflops"] = flop / total["time_s"] / 1e9 if total["time_s"] else 0.0
+        total["slowest_layer"] = slowest["layer"]
+        total["bounds.limited_by"] = slowest["bounds.limited_by"]
+        total["details.reason"] = slowest["details.reason"]
+        total["details.skips"] = slowest.get("details.skips", "")
+        sums.append(_with_ratios(total))
+    return sums

@@ -1,0 +1,76 @@
+"""Every pair of workload and machine once, however often it is asked for, and the reports alone kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from sparsim.energy import EnergyTable
+from sparsim.errors import ConfigError
+from sparsim.machines import Machine
+from sparsim.report import Report, build_report
+from sparsim.workload import Workload
+
+__all__ = ["Plan"]
+
+MAX_THREADS = 64
+
+
+class Plan:
+    """Runs pairs of workload and machine.
+
+    Parameters
+    ----------
+    table : energies of all machines.
+    orientation : how machines that can choose run a layer: "auto", "wx" or "xtwt".
+    jobs : threads, None for one a core.
+    """
+
+    def __init__(self, table: EnergyTable, orientation: str, jobs: int | None) -> None:
+        if jobs is not None and jobs < 1:
+            raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
+        self.table, self.orientation = table, orientation
+        self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
+        self.done: dict[tuple[str, str, str], Report] = {}
+        self.bar: tqdm[Any] | None = None
+
+    @staticmethod
+    def key(workload: Workload, built: Machine) -> tuple[str, str, str]:
+        """Return what a run is known by."""
+        return workload.sha256, built.name, built.config_sha256
+
+    def report(self, workload: Workload, built: Machine) -> Report:
+        """Return the report of a pair that has run."""
+        return self.done[self.key(workload, built)]
+
+    def run(self, pairs: Sequence[tuple[Workload, Machine]]) -> None:
+        """Run the pairs that have not run yet."""
+        from joblib import Parallel, delayed
+
+        todo = {self.key(*pair): pair for pair in pairs if self.key(*pair) not in self.done}
+        if self.bar is not None:
+            self.bar.total = (self.bar.total or 0) + len(todo)
+            self.bar.refresh()
+        pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
+        for key, report in zip(todo, pool(delayed(self.best)(*pair) for pair in todo.values()), strict=True):
+            self.done[key] = report
+            if self.bar is not None:
+                self.bar.update()
+
+    def best(self, workload: Workload, built: Machine) -> Report:
+        """Return the fastest of the ways the machine can lay out the product."""
+        layouts = [
+            layout
+            for layout in built.layouts(workload)
+            if self.orientation in ("auto", layout.get("mapping.orientation", self.orientation))
+        ]
+        if not layouts:
+            raise ConfigError(
+                f"machine '{built.name}' cannot run layer '{workload.layer}' as {self.orientation}", key="--orientation"
+            )
+        ways = [built.with_fields(layout) for layout in layouts]
+        reports = [build_report(workload, way, way.run(workload), self.table) for way in ways]
+        return min(reports, key=lambda report: report.cycles)
