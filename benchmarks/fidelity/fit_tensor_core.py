@@ -1,15 +1,16 @@
-"""Fit wave cost and rates of the tensor-core presets to the published times, and print the errors.
+"""Fit the constants of the tensor-core presets to the published times, and print the errors.
 
-Run from the repository root: ``python benchmarks/fidelity/fit_tensor_core.py``. Only rows marked ``calibrate`` enter
-the fit, which is relative least squares. What the rows of a chip cannot tell apart is not fitted: the launch cost
-(assumed 2 us); on the RTX 3090 the rate of the whole device, as every product there fills it, and the wave cost of the
-dense kernels, as cuBLAS runs another kernel below k = 2304. The first is that of a multiprocessor, the second that of
-the 2:4 kernel, so tiles of both are charged by one law: a fixed cost and the store of the tile.
+Run from the repository root: ``python benchmarks/fidelity/fit_tensor_core.py``. Only rows marked ``calibrate`` enter,
+by relative least squares, every kind of kernel on every chip with the same weight. One set of constants serves A100 and
+RTX 3090: what a kernel loses in its k loop and around it, the launch, and what a multiply takes on the A100. The H100
+has three of its own, as its kernels and its power are others: energies at 16 and 8 bit, and the loss of the 2:4 kernel.
 """
 
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,62 +22,66 @@ from sparsim.machines import machine
 from sparsim.workload import DataType, Operand, Workload
 
 POINTS = Path(sparsim.__file__).parent / "fidelity" / "tensor_core" / "published.csv"
-FIELDS = ("wave_us", "sm_efficiency", "sustained")
-LOW, HIGH = np.array([0.0, 0.5, 0.5]), np.array([20.0, 1.0, 1.0])
-START = np.array([4.0, 0.9, 0.9])
+AMPERE = {  # field: first guess, bounds
+    "launch_us": (2.0, 0.0, 6.0),
+    "dense.prologue_us": (3.0, 0.0, 10.0),
+    "sparse.prologue_us": (3.0, 0.0, 10.0),
+    "dense.efficiency": (0.95, 0.5, 1.0),
+    "sparse.efficiency": (0.85, 0.5, 1.0),
+    "power.fp16": (2.8, 1.0, 5.0),
+    "power.operand_share": (0.5, 0.1, 0.9),
+}
+HOPPER = {"power.bf16": (1.6, 0.8, 3.0), "power.fp8": (1.1, 0.5, 3.0), "sparse.efficiency": (0.9, 0.5, 1.0)}
+A100_ONLY = ("power.fp16",)
 
 
-def read_points(chip: str) -> list[dict[str, str]]:
+def read_points() -> list[dict[str, str]]:
     with POINTS.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["machine"].partition("-")[0] == chip]
+        return list(csv.DictReader(file))
 
 
-def run(point: dict[str, str], overrides: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Return modelled time (us) and details."""
+def chip(point: dict[str, str]) -> str:
+    return point["machine"].partition("-")[0]
+
+
+def time_us(point: dict[str, str], overrides: dict[str, Any]) -> float:
     m, n, k = (int(point[key]) for key in "mnk")
     a = Operand.dense(m, k) if point["pattern"] == "dense" else Operand(m, k, pattern=point["pattern"])
-    built = machine(point["machine"], overrides)
+    skipped = A100_ONLY if chip(point) == "rtx3090" else ()
+    built = machine(point["machine"], {key: value for key, value in overrides.items() if key not in skipped})
     activity = built.run(Workload(a, Operand.dense(k, n), dtype=DataType.parse(point["dtype"])))
-    return activity.cycles / built.config.clock_ghz / 1e3, dict(activity.details)
+    return activity.cycles / built.config.clock_ghz / 1e3
 
 
-def fit(points: list[dict[str, str]], side: str, known: dict[str, float], one_rate: bool) -> dict[str, float]:
-    """Return the values that fit one kind of kernel; the rate of the device is a share of that of its parts."""
-    chosen = [p for p in points if p["role"] == "calibrate" and (p["pattern"] == "dense") == (side == "dense")]
-    free = [at for at, key in enumerate(FIELDS) if key not in known and not (one_rate and key == "sustained")]
-
-    def overrides(values: np.ndarray) -> dict[str, float]:
-        found = {**known, "sustained": 1.0, **{FIELDS[at]: float(x) for at, x in zip(free, values, strict=True)}}
-        found["sustained"] *= found["sm_efficiency"]
-        return {f"{side}.{key}": float(f"{found[key]:.7g}") for key in FIELDS}
+def fit(points: Sequence[dict[str, str]], fields: dict[str, tuple[float, float, float]]) -> dict[str, float]:
+    """Return the values with the least relative squares; each machine's rows weigh as much as another's."""
+    count = {name: sum(p["machine"] == name for p in points) for name in {p["machine"] for p in points}}
+    start, low, high = (np.array(column) for column in zip(*fields.values(), strict=True))
 
     def errors(values: np.ndarray) -> list[float]:
-        tried = {**overrides(values), f"{side}.split_k": False}  # no jump to another kernel on the way
-        return [run(point, tried)[0] / float(point["time_us"]) - 1 for point in chosen]
+        tried = {key: float(f"{value:.7g}") for key, value in zip(fields, values, strict=True)}
+        tried["dense.split_k"] = False  # no jump to another kernel on the way
+        return [(time_us(p, tried) / float(p["time_us"]) - 1) / math.sqrt(count[p["machine"]]) for p in points]
 
-    best = least_squares(errors, START[free], bounds=(LOW[free], HIGH[free]), diff_step=[1e-3] * len(free))
-    return {key: float(f"{value:.3g}") for key, value in overrides(best.x).items()}
+    best = least_squares(errors, start, bounds=(low, high), diff_step=1e-3)
+    return {key: float(f"{value:.3g}") for key, value in zip(fields, best.x, strict=True)}
 
 
 def main() -> None:
-    for chip in ("a100", "rtx3090"):
-        points = read_points(chip)
-        consumer = chip == "rtx3090"
-        fitted = fit(points, "sparse", {}, consumer)
-        known = {"wave_us": fitted["sparse.wave_us"]} if consumer else {}
-        fitted |= fit(points, "dense", known, consumer)
-        print(chip, fitted)
-        errors: dict[tuple[str, str], list[float]] = {}
-        for point in points:
-            time, details = run(point, fitted)
-            error = time / float(point["time_us"]) - 1
+    points = read_points()
+    errors: dict[tuple[str, str], list[float]] = {}
+    for chips, fields in ((("a100", "rtx3090"), AMPERE), (("h100",), HOPPER)):
+        chosen = [p for p in points if chip(p) in chips]
+        fitted = fit([p for p in chosen if p["role"] == "calibrate"], fields)
+        print(*chips, fitted)
+        for point in chosen:
+            error = time_us(point, fitted) / float(point["time_us"]) - 1
             errors.setdefault((point["machine"], point["role"]), []).append(error)
-            kernel = f"{details['tile']} {details['waves']}"
             size = "x".join(point[key] for key in "mnk")
-            print(f"  {point['machine']:12} {size:18} {point['role']:9} {error:+7.1%}  {kernel}")
-        for (name, role), values in sorted(errors.items()):
-            sizes = np.abs(values)
-            print(f"  {name:12} {role:9} {len(values):2} points: mean {sizes.mean():.1%}, worst {sizes.max():.1%}")
+            print(f"  {point['machine']:12} {point['dtype']} {size:18} {point['role']:9} {error:+7.1%}")
+    for (name, role), values in sorted(errors.items()):
+        sizes = np.abs(values)
+        print(f"  {name:12} {role:9} {len(values):2} points: mean {sizes.mean():.1%}, worst {sizes.max():.1%}")
 
 
 if __name__ == "__main__":

@@ -207,9 +207,13 @@ class Machine(ABC):
     preset : the constants and their sources.
     config : the checked values, after ``--set``.
     baseline : name of the dense machine that speed-ups are measured against.
+
+    ``measured`` says that costs are timed on this computer, not modelled: no roof bounds them, no energy is known, two
+    runs differ, and nothing else may run meanwhile.
     """
 
     config_class: ClassVar[type[MachineConfig]]
+    measured: ClassVar[bool] = False
 
     def __init__(self, name: str, preset: Preset, config: MachineConfig, baseline: str) -> None:
         self.name, self.preset, self.config, self.baseline = name, preset, config, baseline
@@ -252,6 +256,7 @@ class Machine(ABC):
         if mode:
             change = dict(preset.modes[mode])
             baseline = change.pop("baseline", baseline)
+            baseline = preset.name if baseline == "." else baseline
             change.pop("note", None)
             values |= change
         config = _checked(cls.config_class, name, values, overrides)

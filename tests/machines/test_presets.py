@@ -61,8 +61,8 @@ def test_published_points_name_known_machines_and_sources():
     for row in csv.DictReader(text.splitlines()):
         assert row["machine"] in preset_names()
         assert row["source"].partition(",")[0] in known
-        assert row["role"] in ("calibrate", "check", "excluded")
-        assert row["role"] != "excluded" or row["note"]
+        assert row["role"] in ("calibrate", "check", "excluded", "shown")
+        assert row["role"] not in ("excluded", "shown") or row["note"]
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from sparsim.errors import ConfigError
-from sparsim.fidelity.tensor_core import MEAN, TOLERANCE
+from sparsim.fidelity.tensor_core import GAIN, MEAN, TOLERANCE
 from sparsim.machines import machine
 from sparsim.matrix import Csr
 from sparsim.workload import DataType, Operand, Workload
 
 TEXT = resources.files("sparsim").joinpath("fidelity", "tensor_core", "published.csv").read_text("utf-8")
 POINTS = list(csv.DictReader(TEXT.splitlines()))
-# Largest and mean relative error of the check points. The dense times need more: cuBLAS chooses among kernels this
-# model has not got, on the RTX 3090 a slower one below k = 2304.
 
 
 def product(m, n, k, pattern="dense", dtype=DataType.FP16):
@@ -44,10 +42,24 @@ def test_check_points(point):
     assert abs(error(point)) <= TOLERANCE[point["machine"]]
 
 
+@pytest.mark.parametrize("role", ["calibrate", "check"])
 @pytest.mark.parametrize("name", MEAN)
-def test_mean_of_check_points(name):
-    errors = [abs(error(p)) for p in POINTS if p["machine"] == name and p["role"] == "check"]
+def test_mean_of_points(name, role):
+    errors = [abs(error(p)) for p in POINTS if p["machine"] == name and p["role"] == role]
     assert sum(errors) / len(errors) <= MEAN[name]
+
+
+@pytest.mark.parametrize("chip", GAIN)
+def test_mean_of_gains(chip):
+    used = [p for p in POINTS if p["role"] in ("calibrate", "check")]
+    sparse = {tuple(p[key] for key in ("dtype", *"mnk")): p for p in used if p["machine"] == f"{chip}-2:4"}
+    errors = []
+    for dense in (p for p in used if p["machine"] == chip):
+        twin = sparse.get(tuple(dense[key] for key in ("dtype", *"mnk")))
+        if twin is not None:
+            errors.append(abs((1 + error(dense)) / (1 + error(twin)) - 1))
+    assert len(errors) >= 3
+    assert sum(errors) / len(errors) <= GAIN[chip]
 
 
 def test_about_half_of_the_points_are_kept_for_checks():
@@ -59,7 +71,8 @@ def test_about_half_of_the_points_are_kept_for_checks():
 def test_waves_quantise_time():
     one, two = (machine("a100-2:4").run(product(256 * tiles, 128, 4096, "2:4")) for tiles in (108, 109))
     assert (one.details["waves"], two.details["waves"]) == (1, 2)
-    assert two.details["wave_us"] == pytest.approx(2 * one.details["wave_us"])
+    for part in ("prologue_us", "store_us"):
+        assert two.details[part] == pytest.approx(2 * one.details[part])
 
 
 @pytest.mark.parametrize("name", ["a100", "rtx3090"])
@@ -73,14 +86,43 @@ def test_gain_is_below_two(name, dtype):
     assert time_us(name, work) > 1.2 * time_us(f"{name}-2:4", work)
 
 
-def test_a_full_device_is_slower_a_multiprocessor():
-    whole = machine("a100", {"dense.split_k": False})
-    few, full = (whole.run(product(256 * tiles, 128, 8192)) for tiles in (72, 108))
-    assert few.details["waves"] == full.details["waves"] == 1
-    ratio = whole.config.dense.sm_efficiency / whole.config.dense.sustained
-    assert full.details["k_loop_us"] == pytest.approx(few.details["k_loop_us"] * ratio)
-    with pytest.raises(ConfigError, match="cannot sustain more"):
-        machine("a100", {"dense.sustained": 1.0})
+def test_power_holds_back_a_full_device_only():
+    few, full = (machine("a100").run(product(256 * rows, 128 * cols, 16384)) for rows, cols in ((72, 1), (108, 20)))
+    assert few.limited_by == "multiply"
+    assert full.limited_by == "power"
+    assert few.details["power_w"] < full.details["power_w"] == pytest.approx(400, rel=0.01)
+    free = machine("a100", {"device_power_w": 4000.0}).run(product(256 * 108, 128 * 20, 16384))
+    assert free.limited_by == "multiply"
+    assert free.cycles < 0.9 * full.cycles
+    assert "power_w" not in machine("rtx3090").run(product(4096, 4096, 4096)).details
+
+
+def test_each_roof_can_be_the_one_that_binds():
+    work = product(8192, 8192, 8192, "2:4", DataType.FP8)
+    assert machine("h100-2:4").run(work).limited_by == "shared_memory"
+    fast = machine("h100-2:4", {"shared_bytes_per_clk": 1e6}).run(work)
+    assert fast.cycles < machine("h100-2:4").run(work).cycles
+    assert machine("a100", {"l2_gb_s": 500.0}).run(product(8192, 8192, 8192)).limited_by == "l2"
+    assert machine("a100", {"dram.gb_s_per_channel": 0.5}).run(product(8192, 8192, 8192)).limited_by == "dram"
+
+
+def test_hopper_gains_less_than_ampere():
+    gains = {}
+    for chip in ("a100", "h100", "rtx3090"):
+        dense, sparse = (time_us(name, product(8192, 8192, 8192, "2:4")) for name in (chip, f"{chip}-2:4"))
+        gains[chip] = dense / sparse
+    assert 1.0 < gains["h100"] < gains["a100"] < gains["rtx3090"] < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "like", "field"),
+    [("a100_80gb", "a100", "dram"), ("h200", "h100", "dram"), ("h100_pcie", "h100", "sms")],
+)
+def test_relatives_differ_where_they_should(name, like, field):
+    own, other = machine(name).config, machine(like).config
+    assert getattr(own, field) != getattr(other, field)
+    assert own.dense == other.dense
+    assert machine(f"{name}-2:4").baseline == name
 
 
 def test_split_k_shares_a_long_loop_without_a_jump():
@@ -108,7 +150,7 @@ def test_compressed_bytes():
     activity = machine("a100-2:4").run(work)
     assert activity.payload_bytes["a"] == 1024 * 1024 * 2 * 0.5625
     assert machine("a100-2:4").run(product(1024, 1024, 1024, "2:4", DataType.INT8)).payload_bytes["a"] == 655360
-    tf32 = machine("a100-2:4").run(product(1024, 1024, 1024, "1:2", DataType.FP32))
+    tf32 = machine("a100-2:4").run(product(1024, 1024, 1024, "1:2", DataType.TF32))
     assert tf32.payload_bytes["a"] == 1024 * 1024 * 4 * 0.5625
     assert activity.operations["multiply"] == work.multiplies
 
@@ -131,8 +173,8 @@ def test_unstructured_runs_dense_and_says_so():
 
 
 def test_two_of_four_is_not_one_of_two():
-    assert machine("a100-2:4").run(product(64, 64, 64, "2:4", DataType.FP32)).details["accelerated"] is False
-    assert machine("a100-2:4").run(product(64, 64, 64, "1:2", DataType.FP32)).details["accelerated"] is True
+    assert machine("a100-2:4").run(product(64, 64, 64, "2:4", DataType.TF32)).details["accelerated"] is False
+    assert machine("a100-2:4").run(product(64, 64, 64, "1:2", DataType.TF32)).details["accelerated"] is True
 
 
 def test_pruned_channels_of_a_sparse_matrix_shrink_it():
@@ -146,9 +188,9 @@ def test_pruned_channels_of_a_sparse_matrix_shrink_it():
 
 
 def test_types_without_instructions_are_refused():
-    with pytest.raises(ConfigError, match=r"no 2:4 for fp64.*fp32, fp16, bf16, int8"):
+    with pytest.raises(ConfigError, match=r"no 2:4 for fp64.*tf32, fp16, bf16, int8"):
         machine("a100-2:4").run(product(8, 8, 8, "2:4", DataType.FP64))
-    with pytest.raises(ConfigError, match="no tensor cores for fp64"):
+    with pytest.raises(ConfigError, match="rtx3090 has no fp64"):
         machine("rtx3090").run(product(8, 8, 8, dtype=DataType.FP64))
 
 
@@ -159,4 +201,5 @@ def test_a_large_rule_is_not_written_out():
 def test_what_limits():
     assert machine("a100").run(product(16, 16, 16)).limited_by in ("launch", "load_imbalance")
     assert machine("a100").run(product(4096, 1, 4096)).limited_by == "dram"
-    assert machine("a100").run(product(8192, 8192, 8192)).limited_by == "multiply"
+    assert machine("a100").run(product(8192, 8192, 8192)).limited_by == "power"
+    assert machine("rtx3090").run(product(8192, 8192, 8192)).limited_by == "multiply"
