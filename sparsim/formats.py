@@ -2,6 +2,10 @@
 
 Values and everything else (indices, pointers, masks) are kept apart, because a narrow data type shrinks only the first.
 
+An index takes 4 bytes unless asked otherwise, which is what most libraries store whatever the size of the matrix. With
+``index_bytes="auto"`` every array of indices or offsets takes the fewest of 1, 2, 4 or 8 bytes that hold its largest
+entry.
+
 References
 ----------
 .. [1] A. Mishra et al., "Accelerating Sparse Deep Neural Networks", arXiv:2104.08378, 2021 (2:4: 2-bit positions).
@@ -16,19 +20,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from sparsim.errors import InputError
+from sparsim.errors import ConfigError, InputError
 from sparsim.matrix import Csr, IntArray
-from sparsim.structure import block_fill, follows_n_of_m
+from sparsim.structure import block_fill, empty_columns, follows_n_of_m
 
 __all__ = [
-    "FormatSize", "all_formats", "bitmap_size", "bsr_size", "csr_size", "dense_size", "eie_fillers", "eie_size",
-    "n_of_m_size", "run_length_fillers", "run_length_size",
+    "FormatSize", "IndexBytes", "all_formats", "bitmap_size", "bsr_size", "carried_a", "compact_size",
+    "csc_size", "csr_size", "dense_size", "eie_fillers", "eie_size", "n_of_m_size", "run_length_fillers",
+    "run_length_size", "shrunk_size", "smallest_format",
 ]  # fmt: skip
 
+IndexBytes = int | Literal["auto"]
 INDEX_BYTES = 4
+INDEX_WIDTHS = (1, 2, 4, 8)
+EIE_PES, EIE_RUN_BITS, EIE_POINTER_BYTES = 64, 4, 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class FormatSize:
 
     Parameters
     ----------
-    name : ``dense``, ``csr``, ``bitmap``, ``N:M``, ``bsr:RxC``, ``run_length`` or ``eie``.
+    name : ``dense``, ``compact``, ``N:M``, ``bitmap``, ``csr``, ``csc``, ``bsr:RxC``, ``run_length`` or ``eie``.
     value_bytes : of stored values, padding and fillers included [B].
     index_bytes : of all that says where the values belong [B].
     """
@@ -51,10 +60,60 @@ class FormatSize:
         """Bytes altogether."""
         return self.value_bytes + self.index_bytes
 
+    @property
+    def index_share(self) -> float:
+        """Share of the bytes that says where the values belong (0 for nothing stored)."""
+        return self.index_bytes / self.total if self.total else 0.0
+
+    @property
+    def index_overhead(self) -> float:
+        """Bytes that say where the values belong for every byte of values (0 for nothing stored)."""
+        return self.index_bytes / self.value_bytes if self.value_bytes else 0.0
+
+
+def carried_a(size: FormatSize, payload: int) -> dict[str, Any]:
+    """Return what a machine's details say about the operand A on its way from memory.
+
+    Parameters
+    ----------
+    size : of A as this machine stores it, read once.
+    payload : bytes of A that the run reads, without what bursts bring along.
+
+    Returns
+    -------
+    ``a_format``, ``a_value_bytes`` and ``a_index_bytes`` of one pass over A, and ``a_passes``: how often that much was
+    read. It need not be whole where only a part is read again.
+    """
+    return {
+        "a_format": size.name,
+        "a_value_bytes": size.value_bytes,
+        "a_index_bytes": size.index_bytes,
+        "a_passes": payload / size.total if size.total else 0.0,
+    }
+
+
+def shrunk_size(stored: int, whole: int) -> FormatSize:
+    """Return the size of a dense operand of which ``stored`` of ``whole`` bytes are left; which is known beforehand."""
+    return FormatSize("dense" if stored == whole else "dense without empty rows and columns", stored, 0)
+
 
 def _check_width(value_bytes: int) -> None:
     if value_bytes < 1:
         raise InputError(f"{value_bytes} bytes a value", remedy="a value has at least 1 byte")
+
+
+def _index_width(asked: IndexBytes, largest: int, what: str) -> int:
+    """Return the bytes of an index that may be as large as ``largest``."""
+    fits = next((width for width in INDEX_WIDTHS if largest < 1 << 8 * width), INDEX_WIDTHS[-1])
+    if asked == "auto":
+        return fits
+    if asked not in INDEX_WIDTHS:
+        allowed = ", ".join(map(str, INDEX_WIDTHS))
+        raise ConfigError(f"an index of {asked} bytes", key="index_bytes", allowed=f"{allowed} or auto")
+    if asked < fits:
+        wide = ", ".join(str(width) for width in INDEX_WIDTHS if width >= fits)
+        raise ConfigError(f"{asked} B cannot hold {what} {largest:,}", key="index_bytes", allowed=f"{wide} or auto")
+    return int(asked)
 
 
 def _bits(bits: int) -> int:
@@ -67,10 +126,31 @@ def dense_size(csr: Csr, value_bytes: int) -> FormatSize:
     return FormatSize("dense", csr.shape[0] * csr.shape[1] * value_bytes, 0)
 
 
-def csr_size(csr: Csr, value_bytes: int, index_bytes: int = INDEX_BYTES) -> FormatSize:
-    """Compressed rows: a column index for each element, rows + 1 offsets of the same width."""
+def compact_size(csr: Csr, value_bytes: int) -> FormatSize:
+    """Every element of the rows and columns that are not empty, and a bit for each row and column: kept or not."""
     _check_width(value_bytes)
-    return FormatSize("csr", csr.nnz * value_bytes, (csr.nnz + csr.shape[0] + 1) * index_bytes)
+    rows = int(np.count_nonzero(csr.row_lengths))
+    cols = int(np.unique(csr.indices).size) if csr.nnz < csr.shape[1] else csr.shape[1] - empty_columns(csr).size
+    return FormatSize("compact", rows * cols * value_bytes, _bits(csr.shape[0]) + _bits(csr.shape[1]))
+
+
+def csr_size(csr: Csr, value_bytes: int, index_bytes: IndexBytes = INDEX_BYTES) -> FormatSize:
+    """Compressed rows: a column index for each element, and rows + 1 offsets."""
+    _check_width(value_bytes)
+    return FormatSize("csr", csr.nnz * value_bytes, _compressed(csr.nnz, csr.shape, index_bytes))
+
+
+def csc_size(csr: Csr, value_bytes: int, index_bytes: IndexBytes = INDEX_BYTES) -> FormatSize:
+    """Compressed columns: a row index for each element, and columns + 1 offsets."""
+    _check_width(value_bytes)
+    return FormatSize("csc", csr.nnz * value_bytes, _compressed(csr.nnz, csr.shape[::-1], index_bytes))
+
+
+def _compressed(stored: int, shape: tuple[int, int], asked: IndexBytes) -> int:
+    """Return bytes of the indices of what is stored, and of the offsets of the lines they lie in."""
+    lines, places = shape
+    index = _index_width(asked, max(places - 1, 0), "index")
+    return stored * index + (lines + 1) * _index_width(asked, stored, "offset")
 
 
 def bitmap_size(csr: Csr, value_bytes: int) -> FormatSize:
@@ -100,12 +180,12 @@ def n_of_m_size(csr: Csr, value_bytes: int, n: int = 2, m: int = 4) -> FormatSiz
     return FormatSize(f"{n}:{m}", kept * value_bytes, _bits(kept * position_bits))
 
 
-def bsr_size(csr: Csr, value_bytes: int, rows: int, cols: int, index_bytes: int = INDEX_BYTES) -> FormatSize:
+def bsr_size(csr: Csr, value_bytes: int, rows: int, cols: int, index_bytes: IndexBytes = INDEX_BYTES) -> FormatSize:
     """Compressed rows of dense ``rows`` x ``cols`` blocks; the zeros inside a block are stored, edges are padded."""
     _check_width(value_bytes)
     filled = block_fill(csr, rows, cols)[0]
-    offsets = -(-csr.shape[0] // rows) + 1
-    return FormatSize(f"bsr:{rows}x{cols}", filled * rows * cols * value_bytes, (filled + offsets) * index_bytes)
+    grid = (-(-csr.shape[0] // rows), -(-csr.shape[1] // cols))
+    return FormatSize(f"bsr:{rows}x{cols}", filled * rows * cols * value_bytes, _compressed(filled, grid, index_bytes))
 
 
 def _fillers(gaps: IntArray, run_bits: int) -> int:
@@ -131,7 +211,7 @@ def run_length_size(csr: Csr, value_bytes: int, run_bits: int = 4) -> FormatSize
     return FormatSize("run_length", stored * value_bytes, _bits(stored * run_bits))
 
 
-def eie_fillers(csr: Csr, pes: int = 64, run_bits: int = 4) -> int:
+def eie_fillers(csr: Csr, pes: int = EIE_PES, run_bits: int = EIE_RUN_BITS) -> int:
     """Count the padding zeros of EIE's interleaved columns [2]_.
 
     Row i belongs to processing element i mod ``pes``; each of them counts the zeros between its own elements of a
@@ -140,20 +220,37 @@ def eie_fillers(csr: Csr, pes: int = 64, run_bits: int = 4) -> int:
     if pes < 1:
         raise InputError(f"{pes} processing elements", remedy="at least 1")
     rows = np.repeat(np.arange(csr.shape[0], dtype=np.int64), csr.row_lengths)
-    own, column = rows // pes, (rows % pes) * csr.shape[1] + csr.indices
-    order = np.lexsort((own, column))
-    own, column = own[order], column[order]
-    before = np.full(own.size, -1, dtype=np.int64)
-    same = column[1:] == column[:-1]
-    before[1:][same] = own[:-1][same]
-    return _fillers(own - before - 1, run_bits)
+    own_bits = (max(csr.shape[0] - 1, 0) // pes).bit_length()
+    place = (((rows % pes) * csr.shape[1] + csr.indices) << own_bits) + rows // pes
+    if place.size and pes * csr.shape[1] << own_bits < 1 << 31:
+        place = place.astype(np.int32)  # sorts in half the time
+    place.sort()
+    gap = np.diff(place, prepend=0) - 1
+    first = np.flatnonzero(np.diff(place >> own_bits, prepend=-1))
+    gap[first] = place[first] & ((1 << own_bits) - 1)
+    return _fillers(gap, run_bits)
 
 
-def eie_size(csr: Csr, value_bytes: int, pes: int = 64, run_bits: int = 4, pointer_bytes: int = 2) -> FormatSize:
-    """EIE's compressed columns [2]_: value and zero run, columns + 1 pointers for each processing element."""
+def eie_size(
+    csr: Csr,
+    value_bytes: int,
+    pes: int = EIE_PES,
+    run_bits: int = EIE_RUN_BITS,
+    pointer_bytes: int = EIE_POINTER_BYTES,
+) -> FormatSize:
+    """EIE's compressed columns [2]_: value and zero run, columns + 1 pointers for each processing element.
+
+    Notes
+    -----
+    Pointers keep the published width even where an element holds more entries than they can count.
+    """
     _check_width(value_bytes)
     stored = csr.nnz + eie_fillers(csr, pes, run_bits)
-    return FormatSize("eie", stored * value_bytes, _bits(stored * run_bits) + pes * (csr.shape[1] + 1) * pointer_bytes)
+    return FormatSize("eie", stored * value_bytes, _bits(stored * run_bits) + _eie_pointers(csr, pes, pointer_bytes))
+
+
+def _eie_pointers(csr: Csr, pes: int, pointer_bytes: int = EIE_POINTER_BYTES) -> int:
+    return pes * (csr.shape[1] + 1) * pointer_bytes
 
 
 def all_formats(
@@ -162,21 +259,55 @@ def all_formats(
     *,
     n_of_m: Sequence[tuple[int, int]] = ((2, 4),),
     blocks: Sequence[tuple[int, int]] = ((4, 4),),
+    index_bytes: IndexBytes = INDEX_BYTES,
 ) -> list[FormatSize]:
-    """Return the size in every format the matrix can take; an N:M it does not follow is left out.
+    """Return the size in every format the matrix can take, simple ones first: fixed places before lists of places.
+
+    The compact one is left out where no row and no column is empty.
 
     Parameters
     ----------
     csr : the matrix.
     value_bytes : of one value [B].
-    n_of_m : patterns to try.
+    n_of_m : patterns to try; one the matrix does not follow is left out.
     blocks : block shapes of BSR.
+    index_bytes : of the indices and offsets of CSR, CSC and BSR [B], or "auto" for the fewest that hold them.
     """
+    return [*_without_eie(csr, value_bytes, n_of_m, blocks, index_bytes), eie_size(csr, value_bytes)]
+
+
+def smallest_format(
+    csr: Csr,
+    value_bytes: int,
+    *,
+    n_of_m: Sequence[tuple[int, int]] = ((2, 4),),
+    blocks: Sequence[tuple[int, int]] = (),
+    index_bytes: IndexBytes = INDEX_BYTES,
+) -> FormatSize:
+    """Return the smallest of :func:`all_formats`, the simplest of equal ones; parameters as there.
+
+    EIE's format, whose padding is slow to count, is left alone where even without padding it would not be smaller.
+    """
+    best = min(_without_eie(csr, value_bytes, n_of_m, blocks, index_bytes), key=lambda size: size.total)
+    unpadded = csr.nnz * value_bytes + _bits(csr.nnz * EIE_RUN_BITS) + _eie_pointers(csr, EIE_PES)
+    return best if best.total <= unpadded else min(best, eie_size(csr, value_bytes), key=lambda size: size.total)
+
+
+def _without_eie(
+    csr: Csr,
+    value_bytes: int,
+    n_of_m: Sequence[tuple[int, int]],
+    blocks: Sequence[tuple[int, int]],
+    index_bytes: IndexBytes,
+) -> list[FormatSize]:
+    dense, compact = dense_size(csr, value_bytes), compact_size(csr, value_bytes)
     return [
-        dense_size(csr, value_bytes),
-        csr_size(csr, value_bytes),
-        bitmap_size(csr, value_bytes),
+        dense,
+        *([compact] if compact.value_bytes < dense.value_bytes else []),
         *(n_of_m_size(csr, value_bytes, n, m) for n, m in n_of_m if follows_n_of_m(csr, n, m)),
-        *(bsr_size(csr, value_bytes, rows, cols) for rows, cols in blocks),
+        bitmap_size(csr, value_bytes),
+        csr_size(csr, value_bytes, index_bytes),
+        csc_size(csr, value_bytes, index_bytes),
+        *(bsr_size(csr, value_bytes, rows, cols, index_bytes) for rows, cols in blocks),
         run_length_size(csr, value_bytes),
     ]
