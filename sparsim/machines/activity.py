@@ -60,7 +60,8 @@ class Activity:
     payload_bytes : the same without what bursts bring along.
     element_bytes : bytes of one element of A, B and C in this machine's format.
     compulsory_b : elements of B that must be read at least once (before im2col where the machine expands on chip).
-    limited_by : one of multiply, merge, look_ahead, dram, prefetch, latency, load_imbalance, launch.
+    limited_by : one of multiply, merge, look_ahead, dram, prefetch, latency, load_imbalance, launch, shared_memory,
+        l2, power; or measured.
     reason : a sentence that says what bounds the run.
     details : counters of this machine alone.
     notes : sentences the reader has to know, such as an operand that ran dense.

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import Activity
+from sparsim.machines.replicate import run_copies
 from sparsim.workload import DataType, Workload
 
 __all__ = [
@@ -122,7 +123,12 @@ class MachineConfig(Section):
     clock_ghz: float = Field(ge=1e-3, le=100, description="clock [GHz]")
     technology_nm: int = Field(gt=0, description="process node [nm]")
     im2col: Literal["on_chip", "in_memory"] = Field(description="where convolution activations are unrolled")
-    device_power_w: float | None = Field(default=None, gt=0, description="board or chip power from the data sheet [W]")
+    device_power_w: float | None = Field(
+        default=None, gt=0, description="board or chip power from the data sheet or the paper, of one copy [W]"
+    )
+    copies: int = Field(
+        default=1, ge=1, le=65536, description="equal machines that share the rows of A and the DRAM's bandwidth"
+    )
     dram: DramConfig
 
     @property
@@ -218,13 +224,21 @@ class Machine(ABC):
     def __init__(self, name: str, preset: Preset, config: MachineConfig, baseline: str) -> None:
         self.name, self.preset, self.config, self.baseline = name, preset, config, baseline
 
-    @abstractmethod
     def run(self, workload: Workload) -> Activity:
-        """Return what the machine does for ``workload``."""
+        """Return what the machine does for ``workload``; its copies share the rows of A."""
+        return self.run_one(workload) if self.config.copies == 1 else run_copies(self, workload)
 
     @abstractmethod
+    def run_one(self, workload: Workload) -> Activity:
+        """Return what a machine without copies does for ``workload``."""
+
     def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
         """Return the multiplies that one cycle can do at most, for the compute roof (effectual ones, if it skips)."""
+        return self.config.copies * self.peak_of_one(dtype)
+
+    @abstractmethod
+    def peak_of_one(self, dtype: DataType) -> float:
+        """Return the multiplies that one cycle of one copy can do at most."""
 
     def layouts(self, workload: Workload) -> Sequence[Mapping[str, Any]]:
         """Return the ways to lay ``workload`` on the machine that are worth trying, as dotted fields."""
@@ -235,6 +249,10 @@ class Machine(ABC):
 
         Area, and power that burns whether or not there is work, follow from it. Empty where nobody has counted.
         """
+        return {key: self.config.copies * number for key, number in self.inventory_of_one().items()}
+
+    def inventory_of_one(self) -> Mapping[str, float]:
+        """Return what one copy is built of."""
         return {}
 
     def with_fields(self, values: Mapping[str, Any]) -> Machine:

@@ -13,6 +13,7 @@ stands, cause by cause, in the preset's ``not_modelled``; no constant was fitted
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from sparsim.formats import FormatSize, carried_a
 from sparsim.kernels.outerspace import insertion_merge
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig, Section
@@ -149,7 +151,7 @@ class OuterSpace(Machine):
     config_class: ClassVar[type[MachineConfig]] = OuterSpaceConfig
     config: OuterSpaceConfig
 
-    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+    def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of processing elements, whatever the type."""
         return float(self.config.tiles.count * self.config.tiles.pes)
 
@@ -159,7 +161,18 @@ class OuterSpace(Machine):
         width = dtype.bytes if value == "dtype" else value
         return width + index, max(width, 4) + index
 
-    def run(self, workload: Workload) -> Activity:
+    def inventory_of_one(self) -> Mapping[str, float]:
+        """Return memories in bytes and multipliers; the private caches of the merge are the tiles' first level."""
+        c = self.config
+        merging = c.tiles.count * c.tiles.merge_pes
+        return {
+            "l0.bytes": max(c.tiles.count * c.l0.bytes, merging * c.merge.cache_bytes),
+            "l1.bytes": c.l1.count * c.l1.bytes,
+            "scratchpad.bytes": merging * c.merge.scratchpad_bytes,
+            "multipliers.units": c.tiles.count * c.tiles.pes,
+        }
+
+    def run_one(self, workload: Workload) -> Activity:
         """Return what OuterSPACE does for ``workload``; groups run as one product with a block-diagonal A."""
         a, b = workload.grouped_a, workload.b
         element, partial = self.element_bytes(workload.dtype)
@@ -288,7 +301,7 @@ class OuterSpace(Machine):
         products, nnz_c, compares = (int(part.sum()) for part in (rows.products, rows.merged, rows.compares))
         element, _ = self.element_bytes(workload.dtype)
         busy = {
-            "multiply": products / self.peak_multiplies_per_cycle(workload.dtype),
+            "multiply": products / self.peak_of_one(workload.dtype),
             "merge": compares / (c.tiles.count * c.tiles.merge_pes),
             "dram": sum(bus.values()) / c.dram_bytes_per_cycle,
         }
@@ -306,8 +319,15 @@ class OuterSpace(Machine):
             compulsory_b=workload.referenced_b,
             limited_by=limited_by,
             reason=reason,
-            details=self._details(rows, phases, element),
+            details=self._details(rows, phases, element) | carried_a(self._stored_a(workload), payload["a"]),
         )
+
+    def _stored_a(self, workload: Workload) -> FormatSize:
+        """Return the bytes of A by columns, with a pointer to each."""
+        c, (element, _) = self.config.element, self.element_bytes(workload.dtype)
+        width, nnz = element - c.index_bytes, workload.a.nnz
+        pointers = c.pointer_bytes * (workload.k * workload.groups + 1)
+        return FormatSize(f"csc, {width}+{c.index_bytes} bytes", nnz * width, nnz * c.index_bytes + pointers)
 
     def _buffers(self, workload: Workload, rows: Rows, bus: dict[str, int]) -> dict[str, Buffer]:
         """Return the on-chip memories.

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from sparsim.errors import WorkloadError
+from sparsim.formats import FormatSize, carried_a
 from sparsim.kernels.records import MergeTree, Operands
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
@@ -36,7 +37,7 @@ class SpArch(Machine):
     config_class: ClassVar[type[MachineConfig]] = SpArchConfig
     config: SpArchConfig
 
-    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+    def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of multipliers."""
         return float(self.config.multipliers.groups * self.config.multipliers.group_width)
 
@@ -63,7 +64,7 @@ class SpArch(Machine):
             found.append({"mapping.orientation": "xtwt", "mapping.panel_columns": panel})
         return found if workload.n <= line else found[:1]
 
-    def inventory(self) -> Mapping[str, float]:
+    def inventory_of_one(self) -> Mapping[str, float]:
         """Return memories in bytes, multipliers, and the comparators and adders of all layers' mergers.
 
         Elements have the configured width, double precision where it follows the workload: the published machine.
@@ -83,7 +84,7 @@ class SpArch(Machine):
             "writer.units": 1,
         }
 
-    def run(self, workload: Workload) -> Activity:
+    def run_one(self, workload: Workload) -> Activity:
         """Return what SpArch does for ``workload``; groups run as one product with a block-diagonal A."""
         tally = Tally()
         transposed = self.config.mapping.orientation == "xtwt"
@@ -174,6 +175,7 @@ class SpArch(Machine):
         c, counts = self.config, tally.counts
         element, _ = self.element_bytes(workload.dtype)
         used_b = counts["products"] * element + counts["a_elements"] * c.prefetch.pointer_bytes
+        transposed = c.mapping.orientation == "xtwt"
         return {
             "condensed_columns": tally.leaves,
             "merge_rounds": counts["rounds"],
@@ -191,7 +193,16 @@ class SpArch(Machine):
             "skips": "every zero",
             "orientation": c.mapping.orientation,
             "panels": panels,
+            **carried_a(self._stored_a(workload, transposed), counts["payload_b" if transposed else "payload_a"]),
         }
+
+    def _stored_a(self, workload: Workload, transposed: bool) -> FormatSize:
+        """Return the bytes of A's elements; transposed, it is the prefetched operand, and its rows need pointers."""
+        index, (element, _) = self.config.element.index_bytes, self.element_bytes(workload.dtype)
+        pointers = self.config.prefetch.pointer_bytes * workload.k if transposed else 0
+        nnz = workload.a.nnz
+        name = f"{'csc' if transposed else 'csr'}, {element - index}+{index} bytes"
+        return FormatSize(name, nnz * (element - index), nnz * index + pointers)
 
 
 def _comparators(width: int, kind: Literal["hierarchical", "flat"]) -> int:
