@@ -5,6 +5,8 @@ takes the longer of two chains: first load, all arithmetic, last store; or all t
 Tile sizes are chosen for least DRAM traffic among those within 5 % of the best time; between equals, for fewest on-chip
 bytes. Below the on-chip memory there are only the accumulators of the array: every pass of the array reads its operands
 from the on-chip memory, so its energy is an upper bound for a machine with operand registers.
+
+``details.array_cycles`` are the cycles of the array alone, its products not cut to fit on chip.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
+from sparsim.formats import FormatSize, carried_a, shrunk_size
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig, Section
 from sparsim.machines.tiling import (
@@ -73,15 +76,18 @@ class TiledGemmConfig(DenseConfig):
 
 @dataclass
 class Totals:
-    """Sums over the products of a workload: cycles, performed multiplies, tiles, bytes."""
+    """Sums over the products of a workload: cycles (also uncut), multiplies, tiles, bytes (of A, also read once)."""
 
     compute: int = 0
+    uncut: int = 0
     macs: int = 0
     tiles: int = 0
     load: float = 0.0
     store: float = 0.0
     read: int = 0
     written: int = 0
+    a_values: int = 0
+    a_indices: int = 0
     payload: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 0))
     largest: tuple[Product, Tiling, Any] | None = None
 
@@ -100,12 +106,16 @@ class TiledGemm(Machine):
         """Multiply-accumulate units."""
         return cast(TiledGemmConfig, self.config).multipliers
 
+    def inventory_of_one(self) -> Mapping[str, float]:
+        """Return the on-chip memory in bytes and the multipliers; accumulators are not modelled."""
+        return {"global_buffer.bytes": self._dense.on_chip.bytes, "multipliers.units": self.units}
+
     @property
     def grain(self) -> int:
         """Multiple that tile sizes are rounded to, so that few of them pad the array."""
         return min(self.units, 64)
 
-    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+    def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of multipliers: none of them works on more than one product a cycle, whatever the type."""
         return float(self.units)
 
@@ -141,7 +151,7 @@ class TiledGemm(Machine):
             sums = cells * k_tiles
         return (a + b) * widths.c + (sums - cells) * (sums > cells) * widths.partial, sums * widths.partial
 
-    def run(self, workload: Workload) -> Activity:
+    def run_one(self, workload: Workload) -> Activity:
         """Return what the machine does for ``workload``."""
         mode, tile = self._dense.skip, self._dense.skip_tile
         totals = self._totals(workload, products(workload, mode != "none"))
@@ -177,10 +187,12 @@ class TiledGemm(Machine):
 
     def _add(self, totals: Totals, workload: Workload, product: Product, count: int) -> None:
         width, share = workload.dtype.bytes, activation_share(workload, self.config.im2col)
-        elements, stored = product.m * product.k, product.stored_a * width
+        elements, stored, marks = product.m * product.k, product.stored_a * width, -(-product.cells // 8)
         if product.cells:
             elements = product.occupied * self._dense.skip_tile.rows * self._dense.skip_tile.cols
-            stored = elements * width + -(-product.cells // 8)
+            stored = elements * width + marks
+        totals.a_values += count * (stored - marks)
+        totals.a_indices += count * marks
         if not (product.m and product.n and product.k and elements):
             totals.payload["a"] += count * stored
             return
@@ -190,6 +202,9 @@ class TiledGemm(Machine):
         for stream, moved in zip(STREAMS, (max(a, stored), b, sums, sums, c), strict=True):
             totals.payload[stream] += count * moved
         totals.compute += count * int(self.array_cycles(mapping, product, *tiling[:3]))
+        totals.uncut += count * min(
+            int(self.array_cycles(option, product, *product[:3])) for option in self.mappings(product)
+        )
         totals.macs += count * elements * product.n
         totals.tiles += count * tiling.tiles
         read, written = self.array_bytes(mapping, product, widths, *tiling[:3])
@@ -234,9 +249,17 @@ class TiledGemm(Machine):
             compulsory_b=int(referenced_b(workload) * share),
             limited_by=limited_by,
             reason=reason,
-            details=self._details(totals, cycles, skipped),
+            details=self._details(totals, cycles, skipped)
+            | carried_a(self._stored_a(workload, totals, skipped), totals.payload["a"]),
             notes=self._notes(skipped),
         )
+
+    def _stored_a(self, workload: Workload, totals: Totals, skipped: bool) -> FormatSize:
+        """Return the bytes of A read once; which rows and columns are left out is known beforehand and costs none."""
+        if not skipped:
+            return shrunk_size(totals.a_values, workload.m * workload.k * workload.dtype.bytes)
+        tile = self._dense.skip_tile
+        return FormatSize(f"{tile.rows}x{tile.cols} tiles with a bitmap", totals.a_values, totals.a_indices)
 
     def _notes(self, skipped: bool) -> tuple[str, ...]:
         if self._dense.skip == "empty_tiles" and not skipped:
@@ -261,6 +284,7 @@ class TiledGemm(Machine):
     def _details(self, totals: Totals, cycles: int, skipped: bool) -> dict[str, Any]:
         details: dict[str, Any] = {
             "tiles": totals.tiles,
+            "array_cycles": totals.uncut,
             "performed_multiplies": totals.macs,
             "utilisation": totals.macs / (cycles * self.units) if cycles else 0.0,
             "skipped_tiles": skipped,
