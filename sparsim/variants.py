@@ -135,24 +135,26 @@ def as_network(source: Any, columns: int | None = None, weights: str | None = No
     ----------
     source : a network, the name of one in the zoo, a file or folder, a mapping of names to weights, or one matrix.
     columns : output positions per sample of a matrix that is its only layer.
-    weights, seed : of a network in the zoo, see :func:`sparsim.zoo.load`.
+    weights, seed : of a network in the zoo, see :func:`sparsim.zoo.load`; a topology of SCALE-Sim has ``random`` and
+        ``shape``.
     """
     if isinstance(source, str) and source in zoo.names():
         return zoo.load(source, weights, seed=seed)
-    if weights is not None:
+    is_path = isinstance(source, str | os.PathLike)
+    topology = is_path and Path(source).suffix.lower() == ".csv"
+    if weights is not None and not topology:
         raise ConfigError("goes with a network of the zoo; this one has its own", key="weights")
     if isinstance(source, Network):
         return source
     if isinstance(source, Mapping):
         return Network("network", tuple(Layer(name, np.asarray(weight)) for name, weight in source.items()))
-    is_path = isinstance(source, str | os.PathLike)
     if isinstance(source, str) and not Path(source).suffix and not Path(source).exists():
         raise InputError(f"is no file and no network of the zoo{nearest(source, zoo.names())}", source=source)
     loaded = load(source) if is_path else as_matrix(source)
     if isinstance(loaded, Csr):
         name = Path(source).name if is_path else "matrix"
         return Network(name, (Layer(name, loaded, positions=columns),))
-    return loaded
+    return zoo.valued(loaded, weights or "random", seed) if topology else loaded
 
 
 def budgets(

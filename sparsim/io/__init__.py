@@ -8,6 +8,7 @@
 ``.safetensors``, its index    a network, in one file or in shards
 ``.pt .pth .th .bin``          a network: PyTorch's state dict (needs the extra ``torch``)
 ``.onnx``                      a network and its graph (needs the extra ``onnx``)
+``.csv``                       a network of shapes without weights: a topology of SCALE-Sim
 a Hugging Face folder          a network: ``config.json`` and one of the two kinds of weights
 =============================  ============================================================
 
@@ -31,6 +32,7 @@ from sparsim.io.npz import read_npy, read_npz, read_npz_arrays
 from sparsim.io.onnx import read_onnx
 from sparsim.io.safetensors import read_safetensors, read_safetensors_arrays, read_safetensors_index
 from sparsim.io.save import save_network
+from sparsim.io.scalesim import read_scalesim
 from sparsim.io.smtx import read_smtx, read_smtx_folder
 from sparsim.io.torch import SUFFIXES as TORCH
 from sparsim.io.torch import read_torch, read_torch_arrays, read_torch_index
@@ -40,7 +42,7 @@ from sparsim.network import Network
 __all__ = ["load", "load_arrays", "save_network"]
 
 INDEX, TORCH_INDEX = ".safetensors.index.json", ".bin.index.json"
-ACCEPTED = f".mtx, .mtx.gz, .npy, .npz, .onnx, .safetensors, {INDEX}, .smtx, {', '.join(TORCH)}, {TORCH_INDEX}"
+ACCEPTED = f".mtx, .mtx.gz, .npy, .npz, .onnx, .safetensors, {INDEX}, .smtx, {', '.join(TORCH)}, {TORCH_INDEX}, .csv"
 FOLDERS = "a folder of .smtx files, or one with model.safetensors or pytorch_model.bin or their index"
 FOREIGN = {
     ".tflite": "export it to .onnx (python -m tf2onnx.convert --tflite FILE --output FILE.onnx)",
@@ -58,8 +60,8 @@ def load(path: str | PathLike[str], *, name: str | None = None) -> Csr | Network
 
     Parameters
     ----------
-    path : a file (``.mtx[.gz]``, ``.smtx``, ``.npy``, ``.npz``, ``.safetensors``, ``.pt .pth .th .bin``, ``.onnx``, or
-        the index of a checkpoint in shards), a folder of ``.smtx`` files, or a folder with a checkpoint.
+    path : a file (``.mtx[.gz]``, ``.smtx``, ``.npy``, ``.npz``, ``.safetensors``, ``.pt .pth .th .bin``, ``.onnx``,
+        ``.csv``, or the index of a checkpoint in shards), a folder of ``.smtx`` files, or a folder with a checkpoint.
     name : of the network; by default what the file says, else the file's own name.
 
     Returns
@@ -128,6 +130,8 @@ def _read_file(file: Path, name: str | None) -> Csr | Network:
         return read_matrix_market(file)
     if lower.endswith(".smtx"):
         return read_smtx(file)
+    if lower.endswith(".csv"):
+        return read_scalesim(file, name)
     if lower.endswith(".npy"):
         return read_npy(file)
     if lower.endswith(".npz"):

@@ -33,10 +33,10 @@ from sparsim import io
 from sparsim.errors import ConfigError, nearest
 from sparsim.network import Network
 from sparsim.zoo.shape import read_shape, shape_names
-from sparsim.zoo.synthetic import synthetic
+from sparsim.zoo.synthetic import synthetic, valued
 from sparsim.zoo.trained import accuracy, left_whole, measured_accuracy, pruned
 
-__all__ = ["accuracy", "left_whole", "load", "measured_accuracy", "names", "pruned"]
+__all__ = ["accuracy", "left_whole", "load", "measured_accuracy", "names", "pruned", "valued"]
 
 TRAINED = ("lenet300_100", "lenet5")
 

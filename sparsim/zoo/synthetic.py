@@ -14,9 +14,10 @@ from sparsim.zoo.draw import draw_mask, draw_weight, measured_spread
 from sparsim.zoo.shape import Schedule, Shape, read_shape
 from sparsim.zoo.trained import NO_VALUES
 
-__all__ = ["synthetic"]
+__all__ = ["synthetic", "valued"]
 
 POSITIONS = "its layers hold positions without values"
+RANDOM = "weights are random (normal, He scale, log-normal channel factors)"
 
 
 class _Drawn(NamedTuple):
@@ -49,6 +50,27 @@ def synthetic(name: str, weights: str, seed: int = 0, tokens: int | None = None)
     return replace(shape.network, name=named, layers=drawn.layers, metadata=metadata, notes=notes)
 
 
+def valued(network: Network, weights: str = "random", seed: int = 0) -> Network:
+    """Return a network known by its shapes alone (``weights`` = "shape" in its metadata) with random weights, or as is.
+
+    Raises
+    ------
+    ConfigError
+        If ``weights`` is neither ``random`` nor ``shape``.
+    """
+    if weights not in ("random", "shape"):
+        raise ConfigError(f"'{network.name}' has no weights '{weights}'", key="weights", allowed="random, shape")
+    if weights == "shape":
+        return network
+    rng = np.random.default_rng(seed)
+    layers = tuple(layer.with_weight(draw_weight(layer.shape, rng)) for layer in network)
+    label = f"{RANDOM}; only the shapes are those of {network.metadata.get('source', network.name)}"
+    metadata = {key: value for key, value in network.metadata.items() if key != NO_VALUES}
+    metadata |= {"synthetic": label, "weights": weights, "seed": str(seed)}
+    name, notes = f"{network.name} (synthetic weights)", (f"synthetic: {label}", *network.notes[1:])
+    return replace(network, name=name, layers=layers, metadata=metadata, notes=notes)
+
+
 def _known(shape: Shape) -> list[str]:
     """Return the weights this network has."""
     kinds = ("published", "published-skewed") if shape.schedules else ()
@@ -60,7 +82,7 @@ def _random(shape: Shape, detail: str, rng: np.random.Generator) -> _Drawn | Non
     if detail:
         return None
     layers = tuple(layer.with_weight(draw_weight(layer.shape, rng)) for layer in shape.network)
-    return _Drawn(layers, "weights are random (normal, He scale, log-normal channel factors)")
+    return _Drawn(layers, RANDOM)
 
 
 def _shape(shape: Shape, detail: str, rng: np.random.Generator) -> _Drawn | None:
