@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from sparsim.machines import Machine, machine
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
 from sparsim.report import Report, build_report
+from sparsim.structure import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
 __all__ = ["as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
@@ -95,7 +97,7 @@ def gemm(
 
     Parameters
     ----------
-    pattern : of A: "dense", "N:M" such as "2:4", or "density:D".
+    pattern : of A: "dense", "N:M" such as "2:4", "V:N:M" such as "64:2:10", or "density:D".
     """
     for axis, size in (("M", m), ("K", k), ("N", n)):
         if not 1 <= size <= MAX_SIDE:
@@ -107,10 +109,15 @@ def gemm(
 
 
 def _gemm_operand(m: int, k: int, pattern: str, seed: int) -> Operand:
-    allowed = "dense, N:M with 1 <= N <= M (2:4), density:D with 0 <= D <= 1"
+    allowed = f"dense, N:M with 1 <= N <= M (2:4), {VNM_FORM}, density:D with 0 <= D <= 1"
     if pattern == "dense":
         return Operand.dense(m, k)
     head, _, tail = pattern.partition(":")
+    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", pattern):
+        v, kept, of = (int(part) for part in match.groups())
+        if v < 1 or kept != VNM_KEPT or of < VNM_COLUMNS:
+            raise ConfigError(f"'{pattern}' keeps {kept} of {of} in runs of {v} rows", key="--pattern", allowed=allowed)
+        return Operand.vnm(m, k, v, kept, of, seed)
     try:
         density = float(tail) if head == "density" else 0.0
         kept, of = (0, 0) if head == "density" else (int(head), int(tail))

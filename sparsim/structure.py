@@ -1,18 +1,20 @@
 """Which pattern do the zeros obey? Found from the positions of the stored elements alone.
 
-The names are those of pruning: ``N:M`` (at most N stored elements in every M consecutive columns), ``vector:V``
-(aligned runs of V along a row), ``vector:Vx1`` (along a column), ``block:RxC``, ``kernel`` (whole kernel slices),
-``kernel_pattern:P`` (P different masks of equally many elements), ``bank:B`` and ``row_balanced`` (as many elements in
-every part of every row), ``head:D`` (rows or columns in runs of D), ``out_channel`` (rows), ``in_channel`` (groups of
-columns). A pattern that random zeros of the same density would show as well is no finding, and not reported; empty rows
-and channels are counted whatever emptied them.
+The names are those of pruning: ``N:M`` (at most N stored elements in every M consecutive columns), ``V:N:M`` (that, and
+all in 4 columns of every V rows), ``vector:V`` (aligned runs of V along a row), ``vector:Vx1`` (along a column),
+``block:RxC``, ``kernel`` (whole kernel slices), ``kernel_pattern:P`` (P different masks of equally many elements),
+``bank:B`` and ``row_balanced`` (as many elements in every part of every row), ``head:D`` (rows or columns in runs of
+D), ``out_channel`` (rows), ``in_channel`` (groups of columns). A pattern that random zeros of the same density would
+show as well is no finding, and not reported; empty rows and channels are counted whatever emptied them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import comb, inf, lgamma, log, log1p, prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,27 @@ import numpy.typing as npt
 from sparsim.errors import InputError
 from sparsim.matrix import Csr, IntArray
 
-__all__ = ["Structure", "bank_bounds", "block_fill", "detect", "empty_columns", "empty_rows", "follows_n_of_m"]
+__all__ = [
+    "VNM_COLUMNS",
+    "VNM_FORM",
+    "VNM_KEPT",
+    "Structure",
+    "bank_bounds",
+    "block_fill",
+    "detect",
+    "empty_columns",
+    "empty_rows",
+    "follows_n_of_m",
+    "follows_vnm",
+    "vnm_k",
+    "vnm_width",
+]
 
 N_OF_M = ((1, 2), (2, 4), (4, 8), (1, 4), (2, 8), (1, 8), (1, 16))
+VNM_COLUMNS, VNM_KEPT = 4, 2
+VNM_FORM = "V:N:M with V >= 1, N = 2 and M >= 4, as 64:2:10"
+VNM_MOST = 128
+VNM_HEIGHTS = (128, 64, 32, 16)
 HEADS = (256, 192, 160, 128, 112, 96, 80, 72, 64, 48, 40, 32, 24, 16, 8)
 BLOCKS = (
     (32, 32),
@@ -53,8 +73,9 @@ class Structure:
 
     Parameters
     ----------
-    pattern : ``dense``, ``N:M``, ``vector:V``, ``vector:Vx1``, ``block:RxC``, ``kernel``, ``kernel_pattern:P``,
-        ``bank:B``, ``row_balanced``, ``head:D``, ``out_channel``, ``in_channel`` or ``unstructured``.
+    pattern : ``dense``, ``N:M``, ``V:N:M``, ``vector:V``, ``vector:Vx1``, ``block:RxC``, ``kernel``,
+        ``kernel_pattern:P``, ``bank:B``, ``row_balanced``, ``head:D``, ``out_channel``, ``in_channel`` or
+        ``unstructured``.
     detail : what was counted, for people.
     share : for blocks and vectors the fill of those that are not empty; for heads and channels the share that is empty;
         for unstructured the share of zeros; otherwise 1.
@@ -80,6 +101,68 @@ def follows_n_of_m(csr: Csr, n: int, m: int) -> bool:
         return True
     group = _rows_of(csr) * -(-csr.shape[1] // m) + csr.indices // m
     return not bool((group[n:] == group[:-n]).any())
+
+
+def _filled_in(part: npt.NDArray[Any], columns: int) -> npt.NDArray[Any]:
+    """Return the columns among ``part``, ascending."""
+    if 8 * part.size < columns:
+        return np.unique(part)
+    seen = np.zeros(columns, dtype=bool)
+    seen[part] = True
+    return np.flatnonzero(seen)
+
+
+def follows_vnm(csr: Csr, v: int, n: int, m: int) -> bool:
+    """Whether every aligned block of ``v`` rows x ``m`` columns holds elements in at most 4 columns, ``n`` of a row.
+
+    Blocks at the lower and right edge may be smaller.
+    """
+    if v < 1 or not 1 <= n <= VNM_COLUMNS <= m:
+        raise InputError(f"{v}:{n}:{m} is no pattern", remedy="V:N:M needs V >= 1, 1 <= N <= 4 <= M")
+    bounds = np.append(csr.indptr[:-1:v], csr.nnz).tolist()
+    for start, stop in pairwise(bounds):
+        group = _filled_in(csr.indices[start:stop], csr.shape[1]) // m
+        if (group[VNM_COLUMNS:] == group[:-VNM_COLUMNS]).any():
+            return False
+    return follows_n_of_m(csr, n, m)
+
+
+def vnm_width(csr: Csr, v: int, most: int = VNM_MOST) -> int | None:
+    """Return the M from 4 to ``most`` for which a matrix is V:2:M with the fewest columns left, None if there is none.
+
+    Of several that leave as many (the last group is a shorter one), it is the smallest.
+    """
+    columns, longest, found = csr.shape[1], int(csr.row_lengths.max(initial=0)), None
+    fullest = int(np.diff(csr.indptr[::v]).argmax()) * v if csr.shape[0] >= v else 0
+    part = csr.rows_slice(fullest, min(fullest + v, csr.shape[0]))  # most that fails fails here
+    for m in range(max(VNM_COLUMNS, min(most, columns)), VNM_COLUMNS - 1, -1):
+        if found is not None and _vnm_depth(columns, m) > _vnm_depth(columns, found):
+            return found
+        short = longest <= VNM_KEPT * -(-columns // m)
+        if short and follows_vnm(part, v, VNM_KEPT, m) and follows_vnm(csr, v, VNM_KEPT, m):
+            found = m
+    return found
+
+
+def _vnm_depth(columns: int, m: int) -> int:
+    return columns // m * VNM_COLUMNS + min(VNM_COLUMNS, columns % m)
+
+
+def vnm_k(csr: Csr, v: int, most: int = VNM_MOST) -> int | None:
+    """Return the depth of the 2:4 product that is left of a matrix when 4 columns of every V x M block are gathered.
+
+    Parameters
+    ----------
+    csr : left operand.
+    v : rows that share their columns.
+    most : largest M that a kernel takes.
+
+    Returns
+    -------
+    4 columns of every M, of a shorter last group what it has; None if the matrix is not V:2:M for any M from 4 on.
+    """
+    m = vnm_width(csr, v, most)
+    return None if m is None else _vnm_depth(csr.shape[1], m)
 
 
 def empty_rows(csr: Csr) -> IntArray:
@@ -140,6 +223,9 @@ def detect(csr: Csr, kernel: tuple[int, ...] = ()) -> list[Structure]:
     -----
     N:M is reported if it holds without exception and unstructured zeros with the same number of elements in each row
     would be expected to break it at least fourteen times (so chance explains it less than once in a million).
+    V:N:M is reported if it holds without exception for M above 4 (the M that leaves the fewest columns, then the most
+    rows of those that kernels take) and random zeros would fill as few columns in every block less than once in a
+    million.
     Blocks are reported if those that are not empty are at least 90 % full and hold at most 5 % of the zeros that empty
     rows and columns leave over; vectors and kernels are blocks of one row or one column. Random zeros would leave as
     many blocks full, or as many empty, less than once in a million.
@@ -161,7 +247,7 @@ def detect(csr: Csr, kernel: tuple[int, ...] = ()) -> list[Structure]:
     if rows * cols == csr.nnz and channels:
         return _heads(csr, kernel) + channels
     blocks = _blocks(csr, kernel, rows * cols)
-    found = blocks + _kernel_patterns(csr, prod(kernel)) + _n_of_m(csr)
+    found = blocks + _kernel_patterns(csr, prod(kernel)) + ([] if blocks else _vnm(csr)) + _n_of_m(csr)
     if not blocks:
         found += _balanced(csr, cols)
         channels = _heads(csr, kernel) + channels
@@ -196,6 +282,32 @@ def _n_of_m(csr: Csr) -> list[Structure]:
             detail = f"holds in every group; {broken:.0f} groups would break it by chance"
             found.append(Structure(f"{n}:{m}", detail, 1.0))
     return found
+
+
+def _vnm(csr: Csr) -> list[Structure]:
+    filled = np.setdiff1d(np.arange(csr.shape[1]), empty_columns(csr), assume_unique=True)
+    rows = int(np.count_nonzero(csr.row_lengths))
+    density = csr.nnz / (rows * filled.size)
+
+    def is_evident(v: int, m: int) -> bool:
+        widths, counts = np.unique(np.bincount(filled // m), return_counts=True)
+        each = (_log_at_most(VNM_COLUMNS, int(width), 1 - (1 - density) ** v) for width in widths)
+        return rows // v * sum(int(count) * odd for count, odd in zip(counts, each, strict=True)) <= CHANCE
+
+    heights = [v for v in VNM_HEIGHTS if v <= rows and is_evident(v, VNM_MOST)]
+    for m, v in sorted(((vnm_width(csr, v) or 0, v) for v in heights), reverse=True):
+        if m > VNM_COLUMNS and is_evident(v, m):
+            detail = f"{VNM_COLUMNS} columns or fewer in each block of {v} x {m}, {VNM_KEPT} elements or fewer of a row"
+            return [Structure(f"{v}:{VNM_KEPT}:{m}", detail, 1.0)]
+    return []
+
+
+def _log_at_most(k: int, n: int, p: float) -> float:
+    """Return the log of the probability of at most ``k`` successes in ``n``."""
+    if n <= k:
+        return 0.0
+    odds = sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
+    return log(odds) if odds else -inf
 
 
 def _expected_breaks(density: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], n: int, m: int) -> float:

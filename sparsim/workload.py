@@ -20,6 +20,7 @@ from sparsim.errors import ConfigError, InputError, WorkloadError
 from sparsim.kernels.symbolic import product_nnz
 from sparsim.matrix import Csr, IntArray, check_shape
 from sparsim.network import Layer
+from sparsim.structure import VNM_COLUMNS
 
 __all__ = ["MAX_SIDE", "DataType", "Operand", "Workload", "at_width", "layer_workload"]
 
@@ -110,6 +111,17 @@ class Operand:
             indices[indptr[row] : indptr[row + 1]] = np.sort(rng.choice(cols, size=lengths[row], replace=False))
         return cls.of(Csr.build((rows, cols), indptr, indices))
 
+    @classmethod
+    def vnm(cls, rows: int, cols: int, v: int, n: int, m: int, seed: int = 0) -> Operand:
+        """Draw V:N:M non-zeros: 4 columns of every ``v`` x ``m`` block, then ``n`` of those 4 in every row.
+
+        A last group of fewer columns holds as many elements a row as it can, ``n`` at most.
+        """
+        check_shape(rows, cols)
+        _refuse_absurd(max(rows, rows * cols // m * n), f"a {v}:{n}:{m} operand of {rows} x {cols}")
+        indices = _draw_vnm(rows, cols, (v, n, m), np.random.default_rng(seed))
+        return cls.of(Csr.build((rows, cols), np.arange(rows + 1) * indices.shape[1], indices.ravel()))
+
     @property
     def is_dense(self) -> bool:
         """Whether every element is stored."""
@@ -183,6 +195,21 @@ def _draw_n_of_m(rows: int, cols: int, pattern: str, seed: int) -> IntArray:
     chosen = np.sort(np.argsort(scores, axis=2)[:, :, :kept], axis=2) + np.arange(blocks)[None, :, None] * of
     flat: IntArray = chosen.reshape(rows, blocks * kept)
     return flat[flat < cols]
+
+
+def _draw_vnm(rows: int, cols: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> IntArray:
+    v, n, m = sizes
+    whole, rest = divmod(cols, m)
+    parts = []
+    for start, groups, wide in ((0, whole, m), (whole * m, min(rest, 1), rest)):
+        if not groups:
+            continue
+        columns = np.sort(np.argsort(rng.random((-(-rows // v), groups, wide)), axis=2)[:, :, :VNM_COLUMNS], axis=2)
+        columns = np.repeat(columns, v, axis=0)[:rows]
+        chosen = np.sort(np.argsort(rng.random(columns.shape), axis=2)[:, :, :n], axis=2)
+        inside = np.take_along_axis(columns, chosen, axis=2) + np.arange(groups)[None, :, None] * wide + start
+        parts.append(inside.reshape(rows, -1))
+    return np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)

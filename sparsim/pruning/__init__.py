@@ -56,12 +56,12 @@ def prune(
     Parameters
     ----------
     network : a network, a layer, a matrix ``[out, k]``, or a weight ``[out, in / groups, *kernel]`` of 2 to 5 axes.
-    granularity : ``unstructured``, ``N:M``, ``N:M+permute``, ``vector:V``, ``vector:Vx1``, ``block:RxC``, ``kernel``,
-        ``kernel_pattern:P``, ``head:D``, ``out_channel``, ``in_channel``, ``row_balanced`` or ``bank:B``; see
-        :mod:`~sparsim.pruning.granularity`.
+    granularity : ``unstructured``, ``N:M``, ``N:M+permute``, ``V:N:M``, ``vector:V``, ``vector:Vx1``, ``block:RxC``,
+        ``kernel``, ``kernel_pattern:P``, ``head:D``, ``out_channel``, ``in_channel``, ``row_balanced`` or ``bank:B``;
+        see :mod:`~sparsim.pruning.granularity`.
     sparsity : share of weights to remove, 0 <= sparsity < 1. Exactly ``round(size * (1 - sparsity))`` weights stay
-        where weights stand alone; other patterns come as near to that number as they can. N:M fixes its own and
-        ignores this one (a note of the network says so).
+        where weights stand alone; other patterns come as near to that number as they can. N:M and V:N:M fix
+        their own and ignore this one (a note of the network says so).
     density : share of weights to keep instead, 0 < density <= 1.
     nnz : number of weights to keep instead, in all layers that are pruned together.
     allocation : "uniform" prunes every layer to the same sparsity; "global" lets the groups of all layers compete
@@ -116,7 +116,7 @@ def mask(
     ----------
     scores : one a weight, of the weight's shape ``[out, in / groups, *kernel]``, 2 to 5 dimensions, finite.
     granularity : the pattern; not ``N:M+permute``, whose mask means nothing without the order.
-    keep : weights to keep, 0 to all; whole groups come as near as they can. N:M needs none and heeds none.
+    keep : weights to keep, 0 to all; whole groups come as near as they can. N:M and V:N:M need and heed none.
     groups : of a grouped convolution.
 
     Returns

@@ -25,6 +25,8 @@ name                  what stays or goes                        how near the bud
                       row
 ``N:M+permute``       the same, in the order of the input       fixes its own
                       channels that keeps most
+``V:N:M``             4 columns of every V x M block, then N    fixes its own
+                      of those 4 in every row
 ====================  ========================================  ========================================================
 
 Down to ``head:D`` the patterns are groups that stay or go whole, all but the heads tilings by equal rectangles. Where a
@@ -47,6 +49,7 @@ import numpy.typing as npt
 from sparsim.errors import ConfigError, nearest
 from sparsim.matrix import IntArray
 from sparsim.pruning.criteria import Scores
+from sparsim.structure import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 
 __all__ = ["BoolArray", "Granularity", "parse_granularity", "spread", "tile_scores", "tile_sizes"]
 
@@ -60,8 +63,8 @@ SIZED = {
     "bank": "bank:B with B >= 1 banks in a row, as bank:16",
 }
 FORMS = (
-    "unstructured, N:M (as 2:4), N:M+permute, vector:V, vector:Vx1, block:RxC, kernel, kernel_pattern:P, head:D, "
-    "out_channel, in_channel, row_balanced, bank:B"
+    "unstructured, N:M (as 2:4), N:M+permute, V:N:M (as 64:2:10), vector:V, vector:Vx1, block:RxC, kernel, "
+    "kernel_pattern:P, head:D, out_channel, in_channel, row_balanced, bank:B"
 )
 
 
@@ -71,10 +74,10 @@ class Granularity:
 
     Parameters
     ----------
-    kind : "unstructured", "n:m", "n:m+permute", "vector", "block", "kernel", "kernel_pattern", "head", "out_channel",
-        "in_channel", "row_balanced" or "bank".
-    sizes : (N, M) for N:M, (V,) for a vector along k and (V, 1) for one along the outputs, (R, C) for a block, (P,),
-        (D,) or (B,) where the name ends in one number, () otherwise.
+    kind : "unstructured", "n:m", "n:m+permute", "v:n:m", "vector", "block", "kernel", "kernel_pattern", "head",
+        "out_channel", "in_channel", "row_balanced" or "bank".
+    sizes : (N, M) for N:M, (V, N, M) for V:N:M, (V,) for a vector along k and (V, 1) for one along the outputs, (R, C)
+        for a block, (P,), (D,) or (B,) where the name ends in one number, () otherwise.
     """
 
     kind: str
@@ -82,13 +85,13 @@ class Granularity:
 
     def __str__(self) -> str:
         if self.fixes_sparsity:
-            return f"{self.sizes[0]}:{self.sizes[1]}{self.kind.removeprefix('n:m')}"
+            return ":".join(map(str, self.sizes)) + "+permute" * self.kind.endswith("+permute")
         return f"{self.kind}:{'x'.join(map(str, self.sizes))}" if self.sizes else self.kind
 
     @property
     def fixes_sparsity(self) -> bool:
         """Whether the pattern itself says how many weights stay, so that a budget has no say."""
-        return self.kind in ("n:m", "n:m+permute")
+        return self.kind in ("n:m", "n:m+permute", "v:n:m")
 
     def tile(self, shape: tuple[int, ...], groups: int = 1) -> tuple[int, int]:
         """Return rows and columns of the tile for a weight of ``shape``; that of a balanced pattern is one weight.
@@ -128,6 +131,11 @@ def parse_granularity(text: str | Granularity) -> Granularity:
         if not 1 <= kept <= of:
             raise _refuse(f"'{text}' keeps {kept} of every {of} weights", "N:M with 1 <= N <= M, as 2:4")
         return Granularity("n:m" + (match[3] or ""), (kept, of))
+    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", word):
+        rows, kept, of = (int(part) for part in match.groups())
+        if rows < 1 or kept != VNM_KEPT or of < VNM_COLUMNS:
+            raise _refuse(f"'{text}' keeps {kept} of {of} weights in runs of {rows} rows", VNM_FORM)
+        return Granularity("v:n:m", (rows, kept, of))
     kind, _, sizes = word.partition(":")
     if kind in SIZED:
         return Granularity(kind, _sizes(text, kind, sizes))

@@ -16,6 +16,7 @@ from sparsim.pruning.balanced import bank_balanced, kernel_patterns, n_of_m
 from sparsim.pruning.criteria import Scores
 from sparsim.pruning.granularity import BoolArray, Granularity, spread, tile_scores, tile_sizes
 from sparsim.pruning.permutation import channel_order
+from sparsim.pruning.vnm import v_n_of_m
 
 __all__ = ["Cut", "SingleLayer", "Unit"]
 
@@ -87,6 +88,8 @@ class SingleLayer:
             return [Cut(n_of_m(score, *sizes))]
         if kind == "n:m+permute":
             return [self._permuted(score)]
+        if kind == "v:n:m":
+            return [Cut(v_n_of_m(score, *sizes))]
         if kind in ("bank", "row_balanced"):
             return [Cut(bank_balanced(score, sizes[0] if sizes else 1, keep))]
         if kind == "kernel_pattern":

@@ -214,7 +214,7 @@ def test_names_are_read_leniently_and_written_one_way(text, canonical):
         ("unstructred", "did you mean 'unstructured'?"),
         ("channel", "did you mean 'in_channel'?"),
         ("", "unstructured, N:M (as 2:4)"),
-        ("2:4:8", "is no granularity"),
+        ("2:4:8", "'2:4:8' keeps 4 of 8 weights in runs of 2 rows; allowed: V:N:M with V >= 1, N = 2 and M >= 4"),
     ],
 )
 def test_a_wrong_name_says_what_is_allowed(text, message):
