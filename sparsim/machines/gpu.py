@@ -9,7 +9,16 @@ from pydantic import Field, field_validator
 from sparsim.machines.base import MachineConfig, Section
 from sparsim.workload import DataType
 
-__all__ = ["GROUPS_OF", "KernelConfig", "PowerConfig", "RateConfig", "TensorCoreConfig", "parse_tiles"]
+__all__ = [
+    "GROUPS_OF",
+    "BlockConfig",
+    "CsrConfig",
+    "KernelConfig",
+    "PowerConfig",
+    "RateConfig",
+    "TensorCoreConfig",
+    "parse_tiles",
+]
 
 GROUPS_OF = {
     DataType.FP16: (2, 4),
@@ -82,18 +91,40 @@ class KernelConfig(Section):
         return text
 
 
+class CsrConfig(Section):
+    """A sparse library's kernel for CSR times dense, on CUDA cores; see :mod:`~sparsim.machines.gpu_csr`."""
+
+    block_rows: int = Field(ge=1, le=65536, description="rows of A that share one fetch of a row of B from L2")
+    task_rows: int = Field(ge=1, le=65536, description="rows of C that stay on one multiprocessor")
+    task_columns: int = Field(ge=1, le=65536, description="columns of C that stay on one multiprocessor")
+    shared_share: float = Field(
+        ge=0, le=1, description="share of shared memory's bandwidth that reads of B reach, 0 = no limit"
+    )
+    macs_per_clk: float = Field(ge=0, description="most multiplies of a multiprocessor, 0 = no limit [1/clock]")
+
+
+class BlockConfig(Section):
+    """A kernel that leaves out empty tiles of A; see :mod:`~sparsim.machines.gpu_block`."""
+
+    rows: int = Field(ge=1, le=4096, description="rows of a tile of A")
+    k_bytes: int = Field(ge=8, le=4096, description="bytes of a row of a tile of A")
+    task_columns: int = Field(ge=1, le=65536, description="columns of C that stay on one multiprocessor")
+    efficiency: float = Field(gt=0, le=1, description="share of the peak that it reaches on a full tile")
+
+
 class TensorCoreConfig(MachineConfig):
     """A GPU with tensor cores."""
 
-    mode: Literal["dense", "2:4", "v:n:m", "csr", "cusparse", "block"] = Field(
-        description="what its kernels make of zeros in A"
-    )
+    mode: Literal["dense", "2:4", "v:n:m", "csr", "block"] = Field(description="what its kernels make of zeros in A")
     sms: int = Field(ge=1, le=4096, description="streaming multiprocessors")
     rate: RateConfig
     power: PowerConfig
     launch_us: float = Field(ge=0, le=1000, description="from the call to the first wave [us]")
     dense: KernelConfig
     sparse: KernelConfig
+    csr: CsrConfig
+    block: BlockConfig
+    vnm_rows: int = Field(ge=1, le=65536, description="V of the V:N:M kernels: rows of A that share their columns")
     sparse_columns: int = Field(ge=1, le=1024, description="the sparse kernels pad the columns of B to this multiple")
     l2_bytes: int = Field(ge=1, description="capacity of the L2 cache [bytes]")
     l2_gb_s: float = Field(gt=0, description="bandwidth of the L2 cache [GB/s]")

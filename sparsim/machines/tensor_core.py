@@ -16,17 +16,20 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 
 from sparsim.errors import ConfigError
+from sparsim.formats import FormatSize, carried_a, shrunk_size
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
 from sparsim.machines.gemm_kernel import Kernel, best_kernel, compressed_bytes, padded
 from sparsim.machines.gpu import GROUPS_OF, TensorCoreConfig
+from sparsim.machines.gpu_sparse import sparse_activity
 from sparsim.machines.tiling import Product, activation_share, filled_columns, products, referenced_b, select
-from sparsim.structure import follows_n_of_m
+from sparsim.structure import follows_n_of_m, vnm_k
 from sparsim.workload import DataType, Operand, Workload
 
 __all__ = ["TensorCore", "TensorCoreConfig"]
 
 POOR_UTILISATION = 0.5
+SKIPS = {"2:4": "2:4 and ", "v:n:m": "V:2:M and ", "csr": "", "block": "", "dense": ""}
 Bytes = dict[str, int]
 
 
@@ -37,6 +40,7 @@ class Plan(NamedTuple):
     sparse: bool
     kernel: Kernel
     multiplies: int
+    stored: FormatSize
     payload: Bytes
     bus: Bytes
     times: dict[str, float]
@@ -48,7 +52,7 @@ class Plan(NamedTuple):
 
 
 class TensorCore(Machine):
-    """A GPU that runs A·B on tensor cores; A is the operand that 2:4 may compress."""
+    """A GPU that runs A·B on tensor cores, or by its sparse libraries; A is the operand that may have zeros."""
 
     config_class: ClassVar[type[MachineConfig]] = TensorCoreConfig
 
@@ -56,7 +60,7 @@ class TensorCore(Machine):
     def _gpu(self) -> TensorCoreConfig:
         return cast(TensorCoreConfig, self.config)
 
-    def peak_multiplies_per_cycle(self, dtype: DataType) -> float:
+    def peak_of_one(self, dtype: DataType) -> float:
         """Return the dense rate: 2:4 doubles the multiplies a dense kernel would need, not those that are done."""
         self._check(dtype)
         return self._gpu.peak(dtype) / (self.config.clock_ghz * 1e9)
@@ -70,7 +74,7 @@ class TensorCore(Machine):
                 f"{self.name} has no {self._gpu.mode} for {dtype.label}", key="dtype", allowed=self._gpu.types(True)
             )
 
-    def run(self, workload: Workload) -> Activity:
+    def run_one(self, workload: Workload) -> Activity:
         """Return what the machine does for ``workload``.
 
         Raises
@@ -78,31 +82,47 @@ class TensorCore(Machine):
         ConfigError
             If the tensor cores (or their sparse instructions) do not take the workload's data type.
         """
-        dtype = workload.dtype
+        gpu, dtype = self._gpu, workload.dtype
         self._check(dtype)
+        if gpu.mode in ("csr", "block") and not workload.a.is_dense:
+            return sparse_activity(self.name, gpu, workload)
         parts = products(workload, compact=True)
-        plan = dense = self._plan(workload, parts, sparse=False)
-        if self._gpu.mode == "dense":
-            return self._activity(workload, plan, ())
-        kept, of = GROUPS_OF[dtype]
-        kept_k = _structured_k(workload, kept, of)
-        if kept_k is None:
-            note = f"A is not {kept}:{of} along k, so {dtype.label} ran dense, without sparse instructions"
-            return self._activity(workload, plan, (note,))
-        plan = self._plan(workload, _with_k(parts, kept_k), sparse=True)
+        dense = self._plan(workload, parts)
+        if gpu.mode not in ("2:4", "v:n:m"):
+            return self._activity(workload, dense, ())
+        depth = self._depth(workload)
+        if depth is None:
+            kept, of = GROUPS_OF[dtype]
+            wanted = f"{gpu.vnm_rows}:2:M" if gpu.mode == "v:n:m" else f"{kept}:{of} along k"
+            note = f"A is not {wanted}, so {dtype.label} ran dense, without sparse instructions"
+            return self._activity(workload, dense, (note,))
+        plan = self._plan(workload, parts, depth)
         notes: tuple[str, ...] = ()
         if plan.seconds > dense.seconds:
             sparse_us, dense_us = plan.seconds * 1e6, dense.seconds * 1e6
-            notes = (f"the 2:4 kernel takes {sparse_us:.3g} us here, the dense one would take {dense_us:.3g} us",)
+            kind = f"the {gpu.mode.upper() if gpu.mode == 'v:n:m' else gpu.mode} kernel"
+            notes = (f"{kind} takes {sparse_us:.3g} us here, the dense one would take {dense_us:.3g} us",)
         return self._activity(workload, plan, notes)
 
-    def _plan(self, workload: Workload, parts: Mapping[Product, int], sparse: bool) -> Plan:
-        """Return what the kernel for ``parts`` costs, in closed form."""
-        gpu, dtype = self._gpu, workload.dtype
-        work = [(p, count) for p, count in parts.items() if p.m and p.n and p.k]
+    def _depth(self, workload: Workload) -> int | None:
+        """Return the k that is left to a 2:4 kernel, None if A does not have the pattern."""
+        gpu = self._gpu
+        if gpu.mode == "2:4":
+            return _structured_k(workload, *GROUPS_OF[workload.dtype])
+        if workload.groups > 1 or workload.a.pattern == "dense":
+            return None
+        return vnm_k(workload.a.csr, gpu.vnm_rows)
+
+    def _plan(self, workload: Workload, parts: Mapping[Product, int], depth: int | None = None) -> Plan:
+        """Return what the kernel for ``parts`` costs, in closed form; a sparse one takes ``depth`` steps of k."""
+        gpu, dtype, sparse = self._gpu, workload.dtype, depth is not None
+        steps = parts if depth is None else _with_k(parts, depth)
+        work = [(p, count) for p, count in steps.items() if p.m and p.n and p.k]
         kernel = best_kernel(gpu, work, dtype, sparse)
         dense_multiplies = sum(count * math.prod(padded(gpu, product, dtype, sparse)) for product, count in work)
-        payload = self._dram(workload, parts, kernel.tile, sparse)
+        stored = self._stored(workload, steps, sparse)
+        read = parts if gpu.mode == "v:n:m" else steps  # a gather may want any row of B
+        payload = self._dram(workload, read, kernel.tile, stored.total if sparse else None)
         bus = {stream: -(-size // gpu.dram.burst_bytes) * gpu.dram.burst_bytes for stream, size in payload.items()}
         joules = dense_multiplies * kernel.power_share * getattr(gpu.power, dtype.label) * 1e-12
         limit_w = gpu.device_power_w
@@ -112,16 +132,30 @@ class TensorCore(Machine):
             "dram": sum(bus.values()) / (gpu.dram.gb_s * 1e9),
             "power": joules / (limit_w - gpu.power.idle_w) if limit_w is not None else 0.0,
         }
-        return Plan(work, sparse, kernel, dense_multiplies // (2 if sparse else 1), payload, bus, times)
+        return Plan(work, sparse, kernel, dense_multiplies // (2 if sparse else 1), stored, payload, bus, times)
 
-    def _dram(self, workload: Workload, parts: Mapping[Product, int], tile: tuple[int, int], compressed: bool) -> Bytes:
-        """Return payload bytes by stream."""
+    def _stored(self, workload: Workload, steps: Mapping[Product, int], sparse: bool) -> FormatSize:
+        """Return the bytes of A; V:N:M names 4 columns in every block of rows, a byte each."""
+        gpu, dtype = self._gpu, workload.dtype
+        if not sparse:
+            stored = sum(count * product.stored_a for product, count in steps.items()) * dtype.bytes
+            return shrunk_size(stored, workload.m * workload.k * dtype.bytes)
+        sizes = [(compressed_bytes(product.m, product.k, dtype), product, count) for product, count in steps.items()]
+        values, places = (sum(count * size[part] for size, _, count in sizes) for part in (0, 1))
+        if gpu.mode == "v:n:m":
+            places += sum(count * -(-product.m // gpu.vnm_rows) * product.k for _, product, count in sizes)
+        return FormatSize("{}:{}".format(*GROUPS_OF[dtype]) if gpu.mode == "2:4" else "v:n:m", values, places)
+
+    def _dram(
+        self, workload: Workload, parts: Mapping[Product, int], tile: tuple[int, int], compressed: int | None
+    ) -> Bytes:
+        """Return payload bytes by stream; ``compressed`` are the bytes of a sparse A, all groups together."""
         width, share = workload.dtype.bytes, activation_share(workload, self.config.im2col)
         payload = dict.fromkeys(STREAMS, 0)
         for product, count in parts.items():
             a = product.stored_a * width
-            if compressed:
-                a = sum(compressed_bytes(product.m, product.k, workload.dtype))
+            if compressed is not None:
+                a = -(-compressed // workload.groups)
             b = math.ceil(product.k * product.n * share * width) if product.m else 0
             passes_a, passes_b = self._passes(product, tile, a, b)
             payload["a"] += count * a * passes_a
@@ -173,7 +207,7 @@ class TensorCore(Machine):
         dynamic_w = times["power"] * ((gpu.device_power_w or 0.0) - gpu.power.idle_w) / plan.seconds
         return {
             "accelerated": plan.sparse,
-            "skips": ("2:4 and " if gpu.mode == "2:4" else "") + "empty rows and columns",
+            "skips": SKIPS[gpu.mode] + "empty rows and columns",
             "tile": "x".join(map(str, kernel.tile)),
             "tiles": kernel.tiles,
             "split_k": kernel.split,
@@ -187,6 +221,7 @@ class TensorCore(Machine):
             **({"power_w": gpu.power.idle_w + dynamic_w} if times["power"] else {}),
             "padded_mnk": list(max(sizes, key=math.prod)) if sizes else [0, 0, 0],
             "performed_multiplies": plan.multiplies,
+            **carried_a(plan.stored, plan.payload["a"]),
         }
 
     def _buffers(self, plan: Plan) -> dict[str, Buffer]:

@@ -203,3 +203,71 @@ def test_what_limits():
     assert machine("a100").run(product(4096, 1, 4096)).limited_by == "dram"
     assert machine("a100").run(product(8192, 8192, 8192)).limited_by == "power"
     assert machine("rtx3090").run(product(8192, 8192, 8192)).limited_by == "multiply"
+
+
+def sparse_product(m, n, k, density, dtype=DataType.FP32):
+    return Workload(Operand.random(m, k, density), Operand.dense(k, n), dtype=dtype)
+
+
+def test_unstructured_zeros_pay_late():
+    def gain(zeros, dtype):
+        work = sparse_product(2048, 2048, 2048, 1 - zeros, dtype)
+        return time_us("a100", work) / time_us("a100-csr", work)
+
+    assert gain(0.5, DataType.FP32) < 0.7
+    assert gain(0.85, DataType.FP32) > 1
+    assert gain(0.9, DataType.FP16) < 0.5
+    assert gain(0.995, DataType.FP16) > 1
+
+
+def test_libraries_differ():
+    work = sparse_product(512, 256, 512, 0.2)
+    assert time_us("a100-cusparse", work) > 2 * time_us("a100-csr", work)
+    csr, block = (machine(f"a100-{mode}").run(work) for mode in ("csr", "block"))
+    assert csr.operations["multiply"] == work.multiplies
+    assert block.operations["multiply"] == 512 * 512 * 256  # at this density no tile is empty
+    assert csr.payload_bytes["a"] == work.a.nnz * 8 + 513 * 4
+    assert csr.details["a_index_bytes"] == work.a.nnz * 4 + 513 * 4
+
+
+def test_empty_tiles_are_left_out():
+    mask = np.zeros((256, 256))
+    mask[32:64, 16:32] = 1
+    work = Workload(Operand.of(Csr.from_dense(mask)), Operand.dense(256, 64), dtype=DataType.FP16)
+    activity = machine("a100-block").run(work)
+    assert activity.details["filled_tiles"] == 1
+    assert activity.details["cells"] == 8 * 16
+    assert activity.operations["multiply"] == 32 * 16 * 64
+
+
+def test_v_n_of_m_gathers_columns():
+    a = Operand.vnm(1024, 4608, 64, 2, 20)
+    work = Workload(a, Operand.dense(4608, 4096), dtype=DataType.FP16)
+    activity = machine("rtx3090-vnm").run(work)
+    assert activity.details["accelerated"] is True
+    assert activity.details["padded_mnk"] == [1024, 4096, 928]  # 4 of 20 columns, whole instructions
+    assert activity.details["a_value_bytes"] == 1024 * 2 * 231 * 2
+    assert time_us("rtx3090", work) > 5 * time_us("rtx3090-vnm", work)
+    plain = machine("rtx3090-vnm").run(sparse_product(64, 64, 64, 0.5, DataType.FP16))
+    assert plain.details["accelerated"] is False
+    assert "A is not 64:2:M" in plain.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["csr", "cusparse", "block", "vnm", "2:4"])
+def test_every_mode_runs_what_has_no_zeros_dense(mode):
+    work = product(256, 64, 256)
+    assert time_us(f"a100-{mode}", work) == time_us("a100", work)
+
+
+@pytest.mark.parametrize("mode", ["csr", "block"])
+def test_groups_are_one_diagonal(mode):
+    rng = np.random.default_rng(0)
+    one = Csr.from_dense(rng.random((64, 32)) < 0.3)
+    grouped = Workload(Operand.of(one), Operand.dense(64, 128), dtype=DataType.FP16, groups=2)
+    whole = Workload(grouped.grouped_a, Operand.dense(64, 128), dtype=DataType.FP16)
+    assert time_us(f"a100-{mode}", grouped) == time_us(f"a100-{mode}", whole)
+
+
+def test_csr_kernels_take_few_types():
+    with pytest.raises(ConfigError, match=r"a100-csr has no kernel for int8.*fp32, fp16, bf16"):
+        machine("a100-csr").run(sparse_product(8, 8, 8, 0.5, DataType.INT8))

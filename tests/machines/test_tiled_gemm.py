@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import csr_matrices
 
 from sparsim.machines import STREAMS, machine
+from sparsim.machines.gpu_sparse import CSR_TYPES
 from sparsim.machines.tiling import (
     SLACK,
     Product,
@@ -26,7 +28,10 @@ from sparsim.machines.tiling import (
 from sparsim.matrix import Csr
 from sparsim.workload import DataType, Operand, Workload
 
-MACHINES = ("dense", "dense-block", "systolic", "a100", "a100-2:4", "rtx3090-2:4")
+MACHINES = (
+    *("dense", "dense-block", "systolic", "a100", "a100-2:4", "rtx3090-2:4"),
+    *("h100-2:4", "rtx3090-vnm", "a100-block", "a100-csr"),
+)
 
 
 def walk(size, tile, order, widths, capacity):
@@ -116,7 +121,7 @@ def test_split_sum_counts_padded_units(length, piece, unit):
 
 @st.composite
 def workloads(draw):
-    dtype = draw(st.sampled_from([DataType.FP16, DataType.INT8, DataType.FP32]))
+    dtype = draw(st.sampled_from([DataType.FP16, DataType.INT8, DataType.TF32]))
     a = Csr.from_scipy(draw(csr_matrices()))
     groups = draw(st.sampled_from([g for g in (1, 2, 3) if a.shape[0] % g == 0]))
     rows = a.shape[1] * groups
@@ -136,6 +141,8 @@ def workloads(draw):
 @given(work=workloads())
 def test_laws(name, work):
     built = machine(name)
+    if name == "a100-csr" and work.dtype not in CSR_TYPES:
+        work = replace(work, dtype=DataType.FP16)
     activity = built.run(work)
     for stage in activity.stages.values():
         assert min(stage.busy, stage.starved, stage.blocked) >= -1e-9
