@@ -19,6 +19,8 @@ from typing import Any
 from sparsim.errors import InputError
 
 __all__ = [
+    "ASSERTED",
+    "BOUNDS",
     "CERTAINTIES",
     "ROLES",
     "VALIDATING",
@@ -35,8 +37,9 @@ __all__ = [
 
 CERTAINTIES = ("paper", "measured", "author_code", "third_party", "derived", "recalled")
 VALIDATING = ("paper", "measured", "author_code")
-ROLES = ("check", "at_least", "calibrate", "shown", "excluded", "not_modelled")
-ASSERTED = ("check", "at_least")
+ROLES = ("check", "at_least", "at_most", "calibrate", "shown", "excluded", "not_modelled")
+BOUNDS = ("at_least", "at_most")
+ASSERTED = ("check", *BOUNDS)
 COLUMNS = ("quantity", "workload", "value", "unit", "source", "certainty", "role", "note")
 
 
@@ -50,9 +53,9 @@ class Published:
     value, unit : the figure.
     source : key of the reference list, then the place.
     certainty : one of :data:`CERTAINTIES`.
-    role : ``check`` (asserted within ``tolerance``), ``at_least`` (a bound from below, asserted), ``calibrate`` (the
-        model was fitted to it), ``shown`` (beside the model, neither pass nor fail), ``excluded`` (shown, with the
-        reason in the note), ``not_modelled`` (kept as data only).
+    role : ``check`` (asserted within ``tolerance``), ``at_least``, ``at_most`` (a bound from below, from above,
+        asserted), ``calibrate`` (the model was fitted to it), ``shown`` (beside the model, neither pass nor fail),
+        ``excluded`` (shown, with the reason in the note), ``not_modelled`` (kept as data only).
     note : how it was read; why a tolerance is as wide as it is.
     tolerance : largest relative error, None if nothing is asserted.
     """
@@ -118,6 +121,8 @@ def compare_with(paper: str, published: Published, modelled: float, note: str = 
         verdict = "ok" if holds else "off"
     elif published.role == "at_least":
         verdict = "ok" if modelled >= value else "off"
+    elif published.role == "at_most":
+        verdict = "ok" if modelled <= value else "off"
     else:
         verdict = "shown"
     return _row(paper, published, modelled, error, verdict, note)

@@ -18,6 +18,8 @@ CLASSES = {
     "systolic": "sparsim.machines.systolic:SystolicArray",
     "outerspace": "sparsim.machines.outerspace:OuterSpace",
     "tensor_core": "sparsim.machines.tensor_core:TensorCore",
+    "roofline": "sparsim.machines.roofline:Roofline",
+    "host": "sparsim.machines.host:Host",
 }
 
 
@@ -52,7 +54,8 @@ def describe(built: Machine) -> dict[str, Any]:
     """Return what a machine is, what it models, and every constant in force with unit, source, status and note."""
     constants = {key: constant.model_dump() for key, constant in built.preset.constants.items()}
     for key, value in flatten(built.config.model_dump(mode="json")).items():
-        if value is not None and constants.get(key, {}).get("value") != value:
+        usual = constants.get(key, {"value": 1 if key == "copies" else None})["value"]
+        if value is not None and value != usual:
             known = constants.get(key, {"unit": "", "source": "", "status": "", "note": ""})
             constants[key] = known | {"value": value, "note": f"set by the mode or by --set. {known['note']}".strip()}
     mode = built.preset.modes.get(built.name.partition("-")[2], {})

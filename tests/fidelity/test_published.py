@@ -80,7 +80,10 @@ def test_verdicts_follow_role_and_tolerance():
     assert verdict("shown", 1) == verdict("calibrate", 1) == "shown"
     assert verdict("check", 0, 0.0, value=0) == "ok"
     assert verdict("check", 1, 0.5, value=0) == "off"
+    assert verdict("at_most", 100) == "ok"
+    assert verdict("at_most", 101) == "off"
     assert verdict("check", float("nan"), 0.5) == verdict("at_least", float("nan")) == "off"
+    assert verdict("at_most", float("nan")) == "off"
 
 
 def test_the_twenty_matrices():

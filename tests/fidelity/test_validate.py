@@ -16,7 +16,7 @@ from sparsim.errors import ConfigError
 from sparsim.fidelity import PAPERS, Row, validate
 from sparsim.fidelity import tensor_core as tensor_core_room
 from sparsim.fidelity.bench import Bench
-from sparsim.fidelity.record import VALIDATING
+from sparsim.fidelity.record import ASSERTED, VALIDATING
 from sparsim.fidelity.sparch import laws, oracle
 from sparsim.fidelity.sparch.averages import average_rows, size_rows
 from sparsim.fidelity.sparch.counts import author_code_rows, floor_rows
@@ -109,7 +109,7 @@ def test_rows_are_whole(no_data):
         assert row.paper in PAPERS
         assert row.verdict in ("ok", "off", "shown", "skipped")
         assert all((row.certainty, row.quantity, row.workload, row.unit))
-        assert (row.verdict in ("ok", "off")) == (row.role in ("check", "at_least") and row.verdict != "skipped")
+        assert (row.verdict in ("ok", "off")) == (row.role in ASSERTED and row.verdict != "skipped")
         if row.tolerance is not None and row.verdict == "ok":
             assert row.error is not None
             assert abs(row.error) <= row.tolerance
@@ -180,7 +180,7 @@ def test_json_and_csv_hold_every_row(sparsim):
     assert (code, err) == (0, "")
     names = [field.name for field in dataclasses.fields(Row)]
     assert all(list(row) == names for row in rows)
-    assert {"check", "calibrate", "excluded"} == {row["role"] for row in rows}
+    assert {"check", "calibrate", "excluded", "shown"} == {row["role"] for row in rows}
     _, table, _ = sparsim("validate", "tensor_core", "--csv")
     assert [line["workload"] for line in csv.DictReader(io.StringIO(table))] == [row["workload"] for row in rows]
 

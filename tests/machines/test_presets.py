@@ -72,7 +72,7 @@ def test_published_points_name_known_machines_and_sources():
         ("dense", {"multipliers": 0}, "greater than or equal to 1"),
         ("dense", {"skip": "zeros"}, "empty_rows_cols"),
         ("dense", {"on_chip.bytes": -1}, "on_chip.bytes"),
-        ("systolic", {"array.dataflow": "is"}, "array.dataflow"),
+        ("systolic", {"array.dataflow": "rs"}, "array.dataflow"),
         ("systolic", {"array.row": 8}, "array.rows"),
         ("a100", {"dense.tiles": "256by128"}, "256x128"),
         ("a100", {"dense.sm_efficiency": 1.5}, "dense.sm_efficiency"),
