@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sparsim.errors import ConfigError
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "by_layer",
+    "bytes_or_auto",
     "fidelity_field",
     "input_sizes",
     "integers",
@@ -52,6 +53,11 @@ def integers(text: str, option: str, count: int) -> tuple[int, ...]:
         allowed = "a whole number" if count == 1 else f"{count} whole numbers separated by commas, such as 768,768,4096"
         raise ConfigError(f"'{text}'", key=option, allowed=allowed)
     return numbers
+
+
+def bytes_or_auto(text: str | None, option: str) -> float | Literal["auto"] | None:
+    """Return a number of bytes, or the word "auto"."""
+    return None if text is None else "auto" if text == "auto" else number(text, option)
 
 
 def by_layer(text: str, option: str) -> str | dict[str, float]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 import sparsim
 from sparsim.arguments import (
     by_layer,
+    bytes_or_auto,
     fidelity_field,
     input_sizes,
     integers,
@@ -52,11 +53,21 @@ class Propagate(StrEnum):
     OFF = "off"
 
 
+class IndexBytes(StrEnum):
+    """Bytes of an index in a storage format."""
+
+    ONE = "1"
+    TWO = "2"
+    FOUR = "4"
+    EIGHT = "8"
+    AUTO = "auto"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print one CSV row per result.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a machine field; repeat.")]
 Dtype = Annotated[str | None, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")]
-Energy = Annotated[str, typer.Option(help="Energy table.")]
+Energy = Annotated[str, typer.Option(help="Energy table, NAME@NM to scale it; with compare 'all': every one.")]
 Input = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="CxHxW", help="Input size of the network, or LAYER=CxHxW of one; repeat."),
@@ -92,7 +103,7 @@ def simulate(
     columns: Columns = None,
     activation_density: Annotated[float, typer.Option(help="Share of non-zeros of B, with --columns.")] = 1.0,
     gemm: Annotated[str | None, typer.Option(metavar="M,K,N", help="A product without a file.")] = None,
-    pattern: Annotated[str, typer.Option(help="Of --gemm: dense, 2:4 (any N:M), density:D.")] = "dense",
+    pattern: Annotated[str, typer.Option(help="Of --gemm: dense, 2:4 (N:M), 64:2:10 (V:2:M), density:D.")] = "dense",
     batch: Annotated[int, typer.Option(help="Samples, for networks.")] = 1,
     input_size: Input = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
@@ -153,6 +164,13 @@ def compare(
     columns: Columns = None,
     orientation: Annotated[Orientation, typer.Option(help="W·X, its transpose, or the faster.")] = Orientation.AUTO,
     baseline: Annotated[str | None, typer.Option(help="One machine all speed-ups are against.")] = None,
+    iso: Annotated[
+        str | None, typer.Option(help="Hold equal, by copies side by side: multipliers, area, power, bandwidth.")
+    ] = None,
+    iso_to: Annotated[str | None, typer.Option(help="To this machine's; by default to the largest's.")] = None,
+    other_bytes: Annotated[
+        str | None, typer.Option(metavar="BYTES|auto", help="Bytes a sample that layers without products move.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")] = "fp16",
     energy: Energy = "",
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
@@ -188,6 +206,9 @@ def compare(
         dtype=dtype,
         orientation=orientation.value,
         baseline=baseline,
+        iso=words(iso, "--iso"),
+        iso_to=iso_to,
+        other_bytes=bytes_or_auto(other_bytes, "--other-bytes"),
         energy=energy,
         overrides=overrides(fields),
         seed=seed,
@@ -248,14 +269,18 @@ def prune(
 def inspect(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A matrix, a network, or a network of the zoo.")],
     value_bytes: Annotated[int, typer.Option(min=1, max=8, help="Bytes of a stored weight, for the formats.")] = 2,
+    index_bytes: Annotated[
+        IndexBytes, typer.Option(help="Bytes of an index of CSR, CSC and BSR; auto: the fewest that hold them.")
+    ] = IndexBytes.FOUR,
     weights: Weights = None,
     as_json: Json = False,
 ) -> None:
-    """List layers, shapes and sparsity, and the patterns the zeros obey."""
+    """List layers, shapes and sparsity, the patterns the zeros obey, and the bytes by storage format."""
     from sparsim.inspect import inspect as run
     from sparsim.terminal import print_inspection, print_json
 
-    found = run(source, value_bytes=value_bytes, weights=weights)
+    width: int | Literal["auto"] = "auto" if index_bytes is IndexBytes.AUTO else int(index_bytes.value)
+    found = run(source, value_bytes=value_bytes, index_bytes=width, weights=weights)
     if as_json:
         print_json(found)
     else:
@@ -314,7 +339,10 @@ def fetch(
 def validate(
     papers: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PAPER]...", help="sparch, outerspace, tensor_core, networks; all by default."),
+        typer.Argument(
+            metavar="[PAPER]...",
+            help="sparch, outerspace, tensor_core, gpu_sparse, systolic, cpu, networks; all by default.",
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the public matrices lie.")] = None,
     stand_ins: Annotated[

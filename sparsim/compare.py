@@ -13,23 +13,26 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from sparsim.energy import load_table
+from sparsim.coverage import coverage
+from sparsim.energy import ALL_TABLES, DEFAULT_TABLE, EnergyTable, load_table
 from sparsim.errors import ConfigError, nearest
+from sparsim.iso import Held, against_reference, hold_equal
 from sparsim.machines import Machine, machine
-from sparsim.network import Network
+from sparsim.other_layers import ESTIMATED, OtherBytes, add_other_layers, check_other_bytes, network_sentences
 from sparsim.pruning import Criterion
+from sparsim.resources import normalised, resources, unlike
 from sparsim.rows import Table, totals
 from sparsim.runs import Plan
+from sparsim.sensitivity import Sensitivity, priceable, sensitivity
 from sparsim.simulate import network_workloads
 from sparsim.training import training_workloads
 from sparsim.variants import Pruning, as_network, budgets, variants
 from sparsim.verdict import is_total, verdict
-from sparsim.workload import Workload
+from sparsim.workload import DataType
 
 __all__ = ["Comparison", "compare"]
 
 DEFAULT_MACHINES = ("sparch", "dense", "a100", "a100-2:4")
-WITHOUT_WEIGHT = "a product without a weight"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +46,7 @@ class Comparison:
     coverage : what share of the network the figures stand for.
     notes : what the reader has to know.
     assumed : constants in force that are guesses, by machine.
+    sensitivity : the same under every energy table, with ``energy="all"``.
     """
 
     rows: Sequence[Mapping[str, Any]] = field(repr=False)
@@ -50,6 +54,7 @@ class Comparison:
     coverage: str
     notes: tuple[str, ...] = ()
     assumed: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    sensitivity: Sensitivity | None = field(default=None, repr=False)
 
     @property
     def totals(self) -> list[Mapping[str, Any]]:
@@ -61,6 +66,12 @@ class Comparison:
         import pandas as pd
 
         return pd.DataFrame(self.rows)
+
+    def sensitivity_frame(self) -> Any:
+        """Return energy, ratio and rank of every variant and machine by energy table as a DataFrame."""
+        if self.sensitivity is None:
+            raise ConfigError("only one energy table was asked for", key="energy", allowed=f"'{ALL_TABLES}' for this")
+        return self.sensitivity.to_frame()
 
     def table(self) -> Any:
         """Return the totals as a small DataFrame for people: one row per variant, one speed-up column per machine."""
@@ -105,6 +116,9 @@ def compare(
     orientation: Literal["auto", "wx", "xtwt"] = "auto",
     baseline: str | None = None,
     energy: str = "",
+    iso: str | Sequence[str] = (),
+    iso_to: str | None = None,
+    other_bytes: OtherBytes = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     jobs: int | None = None,
@@ -130,6 +144,13 @@ def compare(
     columns : output positions per sample for layers known only as matrices.
     orientation : how machines that can choose run a layer, as W·X or transposed; "auto" tries both.
     baseline : machine all speed-ups are against, instead of each machine's dense twin.
+    energy : an energy table, NAME@NODE for one scaled to another process node, or "all": the default one, and
+        :attr:`Comparison.sensitivity` says how far the energies depend on it.
+    iso : resources held equal: "multipliers", "area", "power", "bandwidth", one or several. Smaller machines stand side
+        by side until they have as much, see :func:`~sparsim.iso.hold_equal`; total rows then also have
+        ``reference_speedup``, the speed against the dense weights of the largest.
+    iso_to : the machine whose resources all get, instead of the one with most of the first resource.
+    other_bytes : bytes a sample that layers without products move, or "auto"; see :mod:`~sparsim.other_layers`.
     overrides : dotted fields, applied to every machine that has them; one that nobody has is an error.
     jobs : threads, by default one per core.
     """
@@ -147,9 +168,13 @@ def compare(
     if not pairs and (allocation != "uniform" or criterion != "magnitude"):
         raise ConfigError("goes with a granularity", key="criterion" if allocation == "uniform" else "allocation")
     how = Pruning(allocation, criterion, propagate, adapter)
-    plan = Plan(load_table(energy) if energy else load_table(), orientation, jobs)
     twins = [machine(baseline or built.baseline) for built in machines]
-    table = Table(plan, list(zip(machines, twins, strict=True)), {layer.name for layer in network})
+    kind = DataType.parse(dtype)
+    check_other_bytes(other_bytes, training)
+    held = hold_equal(list(zip(machines, twins, strict=True)), _several(iso, "iso", some=False), iso_to, kind)
+    (first, *others), refused = _tables(energy, [*machines, *twins], dtype)
+    plan = Plan(first, orientation, jobs, others)
+    table = Table(plan, held.pairs, {layer.name for layer in network})
     products = training_workloads if training else network_workloads
     options: dict[str, Any] = {"dtype": dtype, "columns": columns, "seed": seed}
     rows: list[dict[str, Any]] = []
@@ -161,10 +186,17 @@ def compare(
                 before = products(variant.pruned, batch=size, **options) if variant.removed else run
                 rows += table.rows(variant, size, run, before)
             notes |= dict.fromkeys(variant.network.notes)
-    rows += totals(rows)
+    found = sensitivity(rows, table.priced, refused) if energy == ALL_TABLES else None
+    whole = totals(rows)
+    told = [*notes, *first.notes, *_sized(whole, held, kind), *_notes(rows)]
+    rows += whole
+    if other_bytes is not None:
+        add_other_layers(rows, other_bytes, held.pairs, kind, first)
+        told += [ESTIMATED] if other_bytes == "auto" else []
     assumed = {built.name: built.assumed for built in machines}
-    coverage = _coverage(network, products(network, **options))
-    return Comparison(rows, tuple(verdict(rows)), coverage, (*notes, *_notes(rows)), assumed)
+    covers = coverage(network, products(network, **options), training)
+    sentences = (*verdict(rows), *network_sentences(rows))
+    return Comparison(rows, sentences, covers, tuple(told), assumed, found)
 
 
 def _several(value: Any, key: str, some: bool = True) -> list[Any]:
@@ -175,9 +207,31 @@ def _several(value: Any, key: str, some: bool = True) -> list[Any]:
     return list(dict.fromkeys(several))
 
 
+def _tables(energy: str, machines: Sequence[Machine], dtype: str) -> tuple[list[EnergyTable], dict[str, str]]:
+    """Return the tables to price by, the one of the main columns first, and why others are left out."""
+    if energy != ALL_TABLES:
+        return [load_table(energy or DEFAULT_TABLE)], {}
+    names, refused = priceable(machines, DataType.parse(dtype))
+    if not names:
+        why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ConfigError(f"no table knows all machines and the data type ({why})", key="--energy")
+    return [load_table(name) for name in names], refused
+
+
 def _choice(value: str, key: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f"'{value}'", key=key, allowed=", ".join(allowed))
+
+
+def _sized(whole: Sequence[dict[str, Any]], held: Held, dtype: DataType) -> Sequence[str]:
+    """Give total rows what their machines have, and the speed against the reference; return what to know of it."""
+    owned = {built.name: resources(built, dtype) for built, _ in held.pairs}
+    for row in whole:
+        row |= normalised(row, owned[row["machine.name"]])
+    if not held.reference:
+        return unlike(owned)
+    against_reference(whole, held)
+    return held.notes
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -207,13 +261,3 @@ def _configured(on: Sequence[str | Machine], overrides: Mapping[str, Any]) -> li
         each.with_fields(values) if isinstance(name, Machine) else machine(name, values)
         for name, each, values in zip(on, built, own, strict=True)
     ]
-
-
-def _coverage(network: Network, products: Sequence[Workload]) -> str:
-    macs = sum((workload.dense_twin or workload).dense_multiplies for workload in products)
-    several = f", {len(products)} products" if len(products) != len(network) else ""
-    bare = sum(reason.startswith(WITHOUT_WEIGHT) for reason in network.skipped.values())
-    arrays = len(network.skipped) - bare
-    head = f"{len(network)} layers{several} with {macs:,} multiply-accumulates a sample, all products with weights"
-    left_out = f"; {bare} kind(s) of products without weights are left out" if bare else ""
-    return f"{head}{left_out}" + (f"; {arrays} arrays of the file are no matrix products" if arrays else "")

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from sparsim import __version__
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError
-from sparsim.plot import engineering, plot_accuracy, plot_energy, plot_speedup, plot_traffic, total_rows
+from sparsim.plot import (
+    engineering,
+    plot_accuracy,
+    plot_energy,
+    plot_footprint,
+    plot_speedup,
+    plot_traffic,
+    total_rows,
+)
 from sparsim.verdict import is_total
 
 if TYPE_CHECKING:
@@ -56,7 +64,7 @@ def write_html(
     if not chapters:
         raise ConfigError("a report needs at least one comparison", key="comparisons")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"si": _si, "share": _share, "times": _times, "shade": _shade}
+    environment.filters |= {"si": _si, "amount": _amount, "share": _share, "times": _times, "shade": _shade}
     template = resources.files("sparsim").joinpath("html_template.html").read_text("utf-8")
     text = environment.from_string(template).render(
         title=title, version=__version__, chapters=[_chapter(comparison) for comparison in chapters]
@@ -73,6 +81,7 @@ def _chapter(comparison: Comparison) -> dict[str, Any]:
         "network": totals[0]["network"],
         "verdict": [_headed(sentence, totals[0]["network"]) for sentence in comparison.verdict],
         "batches": [_batch(comparison, batch) for batch in batches],
+        "footprint": [("bytes of all weights of every variant, values and indices", _png(plot_footprint, comparison))],
         "measured": any(row["accuracy"] is not None for row in totals),
         "coverage": comparison.coverage,
         "notes": comparison.notes,
@@ -114,6 +123,9 @@ def _batch(comparison: Comparison, batch: int) -> dict[str, Any]:
             for variant, rows in variants.items()
         ],
         "plots": _plots(comparison, batch, [name for name, _ in machines]),
+        "reference": totals[0].get("reference"),
+        "held_equal": totals[0].get("held_equal"),
+        "owned": [row for row in totals if "gflops_per_mm2" in row],
     }
 
 
@@ -159,6 +171,11 @@ def _assumed(assumed: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[s
 def _si(value: float, unit: str, factor: float = 1.0) -> str:
     divisor, prefix = engineering(value * factor)
     return f"{value * factor / divisor:.3g} {prefix}{unit}"
+
+
+def _amount(value: float, unit: str, factor: float = 1.0) -> str:
+    """Write a figure that may be unknown."""
+    return "–" if math.isnan(value) else _si(value, unit, factor).strip()
 
 
 def _share(value: float | None, digits: int = 1) -> str:

@@ -1,7 +1,8 @@
 """Pictures of a comparison: matplotlib Axes with units, short labels and colours that colour-blind readers tell apart.
 
-Every function takes a :class:`~sparsim.compare.Comparison` or the DataFrame made of it, draws into ``ax`` or into a new
-figure, and returns the Axes. Nothing is shown or saved, no global style is touched.
+Every function takes a :class:`~sparsim.compare.Comparison` or the DataFrame made of it (the memory footprint also a
+network), draws into ``ax`` or into a new figure, and returns the Axes. Nothing is shown or saved, no global style is
+touched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError, nearest
+from sparsim.network import Network
+from sparsim.storage import NetworkStorage, network_storage
 from sparsim.verdict import TOTAL
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ __all__ = [
     "overview",
     "plot_accuracy",
     "plot_energy",
+    "plot_footprint",
     "plot_speedup",
     "plot_traffic",
     "total_rows",
@@ -146,6 +150,59 @@ def plot_traffic(comparison: Source, machine: str, batch: int | None = None, ax:
     ax : where to draw; None makes a figure.
     """
     return _stacked(total_rows(comparison, batch, machine), "dram_bytes.", ("DRAM traffic", 1.0, "B"), STREAMS, ax)
+
+
+def plot_footprint(source: Source | Network | NetworkStorage, ax: Axes | None = None) -> Axes:
+    """Draw the bytes of all weights as bars of values and indices, with the format of each bar.
+
+    Parameters
+    ----------
+    source : a comparison or its DataFrame, for every variant with its layers in their best formats; a network (2 B a
+        value) or its :func:`~sparsim.storage.network_storage`, for every format.
+    ax : where to draw; None makes a figure.
+    """
+    if isinstance(source, Network):
+        source = network_storage(source)
+    ax = ax or _new_axes()
+    if isinstance(source, NetworkStorage):
+        sizes = [(total.value_bytes, total.index_bytes) for total in source.totals]
+        most = len(source.layers)
+        notes = [f"{t.layers} of {most} layers" if t.layers < most else "" for t in source.totals]
+        divisor = _footprint(ax, sizes, source.dense_bytes, notes)
+        floor = source.floor_bytes / divisor
+        ax.axhline(floor, color="black", linestyle=":", linewidth=1, label="non-zero values alone")
+        labels = [total.name.replace("_", " ").replace(" per ", "\nper ") for total in source.totals]
+        ax.set_xticks(range(len(labels)), labels)
+        title = f"{source.name}, {source.bytes_per_value} B a value"
+    else:
+        rows = list({(row["granularity"], row["sparsity"]): row for row in reversed(total_rows(source))}.values())[::-1]
+        sizes = [(row["storage.best_bytes"] - row["storage.index_bytes"], row["storage.index_bytes"]) for row in rows]
+        _footprint(ax, sizes, max(row["storage.dense_bytes"] for row in rows), [row["storage.best"] for row in rows])
+        _name_variants(ax, [(row["granularity"], row["sparsity"]) for row in rows])
+        title = f"{rows[0]['network']}, {rows[0]['workload.dtype']}, each layer in its smallest format"
+    ax.tick_params(axis="x", length=0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(_plain(title), loc="left")
+    _legend_beside(ax, reverse=True)
+    return ax
+
+
+def _footprint(ax: Axes, sizes: Sequence[tuple[int, int]], dense: int, notes: Sequence[str]) -> float:
+    """Stack indices on values beside a line for all weights; return the bytes of one unit of the axis."""
+    divisor, prefix = engineering(max(dense, *(sum(pair) for pair in sizes)))
+    bottom = [0.0] * len(sizes)
+    for number, (label, part) in enumerate((("values", 0), ("indices", 1))):
+        heights = [pair[part] / divisor for pair in sizes]
+        ax.bar(range(len(sizes)), heights, 0.75, bottom=bottom, label=label, linewidth=0, **_look(number))
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": "x-small"}
+    for place, (top, note) in enumerate(zip(bottom, notes, strict=True)):
+        first, rest = note.split(", ")[:3], note.count(", ") > 2
+        ax.annotate(",\n".join(first) + " …" * rest, (place, top), (0, 3), textcoords="offset points", **style)
+    ax.axhline(dense / divisor, color="black", linestyle="--", linewidth=1, label="all weights, dense")
+    ax.set_ylabel(f"memory footprint of the weights, {prefix}B")
+    ax.set_ylim(0, 1.3 * max(dense / divisor, *bottom) or 1)
+    return divisor
 
 
 def plot_accuracy(

@@ -19,7 +19,7 @@ from sparsim.machines import Activity, Machine
 from sparsim.machines.base import flatten
 from sparsim.workload import Workload
 
-__all__ = ["FIELDS", "Report", "build_report"]
+__all__ = ["FIELDS", "Report", "build_report", "energy_of", "si"]
 
 FIELDS: dict[str, tuple[str, str]] = {
     "workload.m": ("rows", "rows of A and C"),
@@ -46,7 +46,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "energy_pj.total": ("pJ", "sum of the components"),
     "bounds.compulsory_bytes": ("bytes", "referenced elements of A and B and all of C, each once"),
     "bounds.nominal_bytes": ("bytes", "12 · (nnz_a + nnz_b + nnz_c), the literature's minimum"),
-    "bounds.roofline_cycles": ("cycles", "larger of multiplies / peak and compulsory bytes / bandwidth"),
+    "bounds.roofline_cycles": ("cycles", "larger of multiplies / peak and compulsory bytes / bandwidth; 0: measured"),
 }
 # Sections whose keys differ between machines; the area is there where it is known.
 COMPONENTS: dict[str, tuple[str, str]] = {
@@ -152,13 +152,13 @@ class Report:
                 f"{w['multiplies']:,} of {w['dense_multiplies']:,} ({_share(w['multiplies'], w['dense_multiplies'])})",
             ),
             ("machine", f"{self.machine} at {d['machine']['clock_ghz']:g} GHz"),
-            ("time", f"{_si(self.time_s, 's')}   {self.cycles:,} cycles   {self.gflops:.3g} GFLOP/s"),
-            ("roofline", f"{roof:,.0f} cycles, {_share(roof, self.cycles)} of the time"),
+            ("time", f"{si(self.time_s, 's')}   {self.cycles:,} cycles   {self.gflops:.3g} GFLOP/s"),
+            ("roofline", f"{roof:,.0f} cycles, {_share(roof, self.cycles)} of the time" if roof else "none"),
             (
                 "DRAM",
-                f"{_si(dram['total'], 'B')}, {total / max(bounds['compulsory_bytes'], 1):.2f}x compulsory: {streams}",
+                f"{si(dram['total'], 'B')}, {total / max(bounds['compulsory_bytes'], 1):.2f}x compulsory: {streams}",
             ),
-            ("energy", f"{_si(self.energy_pj * 1e-12, 'J')}: {energy}"),
+            ("energy", f"{si(self.energy_pj * 1e-12, 'J')}: {energy}" if len(d["energy_pj"]) > 1 else "not measured"),
             ("bound by", f"{bounds['limited_by']}: {self.reason}"),
         ]
         return lines + [("note", note) for note in self.notes]
@@ -210,7 +210,7 @@ def build_report(workload: Workload, machine: Machine, activity: Activity, table
         "time_s": seconds,
         "gflops": flop / seconds / 1e9 if seconds else 0.0,
         "dram_bytes": {"total": sum(activity.dram_bytes.values()), **activity.dram_bytes},
-        "energy_pj": energy_pj(activity, workload.dtype, config.dram, seconds, table, machine.inventory()),
+        "energy_pj": energy_of(workload, machine, activity, table),
         "bounds": _bounds(workload, machine, activity),
         "details": _details(workload, machine, activity, seconds),
         "provenance": {
@@ -220,8 +220,16 @@ def build_report(workload: Workload, machine: Machine, activity: Activity, table
             "energy_table": table.name,
         },
     }
-    _refuse_nonsense(data, config.dram_bytes_per_cycle)
-    return Report(data, activity.reason, activity.notes)
+    _refuse_nonsense(data, math.inf if machine.measured else config.dram_bytes_per_cycle)
+    return Report(data, activity.reason, (*activity.notes, *table.notes))
+
+
+def energy_of(workload: Workload, machine: Machine, activity: Activity, table: EnergyTable) -> dict[str, float]:
+    """Return pJ by component and their "total"; nobody knows what a measured run took."""
+    if machine.measured:
+        return {"total": 0.0}
+    seconds = activity.cycles / (machine.config.clock_ghz * 1e9)
+    return energy_pj(activity, workload.dtype, machine.config.dram, seconds, table, machine.inventory())
 
 
 def _about_workload(workload: Workload, activity: Activity) -> dict[str, Any]:
@@ -247,10 +255,11 @@ def _bounds(workload: Workload, machine: Machine, activity: Activity) -> dict[st
     elements = (workload.referenced_a * a_bytes, activity.compulsory_b * b_bytes, activity.nnz_c * c_bytes)
     compulsory = math.floor(sum(elements))
     compute_roof = activity.multiplies / machine.peak_multiplies_per_cycle(workload.dtype)
+    dram_roof = compulsory / machine.config.dram_bytes_per_cycle
     return {
         "compulsory_bytes": compulsory,
         "nominal_bytes": 12 * (workload.a.nnz + workload.b.nnz + activity.nnz_c),
-        "roofline_cycles": max(compute_roof, compulsory / machine.config.dram_bytes_per_cycle),
+        "roofline_cycles": 0.0 if machine.measured else max(compute_roof, dram_roof),
         "limited_by": activity.limited_by,
     }
 
@@ -259,7 +268,7 @@ def _details(workload: Workload, machine: Machine, activity: Activity, seconds: 
     """Return the machine's own counters, and what is kept out of the comparable figures."""
     details = dict(activity.details)
     if machine.config.device_power_w is not None:
-        details["device_energy_pj"] = machine.config.device_power_w * seconds * 1e12
+        details["device_energy_pj"] = machine.config.copies * machine.config.device_power_w * seconds * 1e12
     if workload.b_unique_elements is not None:
         width = workload.dtype.bytes
         expanded = workload.groups * workload.k * workload.n
@@ -296,7 +305,7 @@ def _share(part: float, whole: float) -> str:
     return f"{share:.1f}%" if share >= 0.1 or not share else f"{share:.2g}%"
 
 
-def _si(value: float, unit: str) -> str:
+def si(value: float, unit: str) -> str:
     """Format with an SI prefix, three digits."""
     if value == 0:
         return f"0 {unit}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from sparsim.formats import FormatSize
 from sparsim.machines import Machine
+from sparsim.network import Layer
 from sparsim.runs import Plan
+from sparsim.storage import best_format
 from sparsim.variants import Variant
 from sparsim.verdict import TOTAL
 from sparsim.workload import Operand, Workload
@@ -17,6 +22,8 @@ __all__ = ["Table", "totals"]
 SUMMED = (
     *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes"),
     *("baseline_", "removed_weights", "unpropagated_time_s"),
+    *("storage.best_bytes", "storage.dense_bytes", "storage.index_bytes", "details.a_value_bytes"),
+    "details.a_index_bytes",
 )
 CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
 LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
@@ -43,11 +50,15 @@ class Table:
     plan : runs the products.
     machines : each with the machine its dense weights run on.
     known : layers of the network as it came; an adapter's layers have no dense twin.
+    priced : for every row in order, energy tables to pJ of the product and of its dense twin.
+    stored : the best storage format of every layer that is still around.
     """
 
     plan: Plan
     machines: Sequence[tuple[Machine, Machine]]
     known: Collection[str]
+    priced: list[Mapping[str, tuple[float, float]]] = field(default_factory=list)
+    stored: WeakKeyDictionary[Layer, FormatSize] = field(default_factory=WeakKeyDictionary, repr=False)
 
     def rows(
         self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
@@ -93,11 +104,29 @@ class Table:
             "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
             "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
             "removed_weights": variant.removed.get(workload.weight_of, 0) if forward else 0,
+            **(self._storage(variant, workload) if forward else {}),
             "unpropagated_time_s": self.plan.report(before, built).time_s,
         }
         row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
         row.setdefault("details.orientation", "wx")
+        own, twins = self.plan.energies(workload, built), self.plan.energies(dense, other)
+        self.priced.append({name: (pj, twins[name] if has_twin else 0.0) for name, pj in own.items()})
         return _with_ratios(row)
+
+    def _storage(self, variant: Variant, workload: Workload) -> dict[str, Any]:
+        """Return what a layer's weights take in their best format, whichever product they are part of."""
+        layer, width = variant.network[workload.weight_of], workload.dtype.bytes
+        if layer not in self.stored:
+            label = variant.granularity.partition(" + ")[0]
+            self.stored[layer] = best_format(layer, width, None if label == "as stored" else [label])
+        best = self.stored[layer]
+        return {
+            "storage.best": best.name,
+            "storage.best_bytes": best.total,
+            "storage.dense_bytes": layer.size * width,
+            "storage.index_bytes": best.index_bytes,
+            "storage.index_share": best.index_share,
+        }
 
 
 def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:
@@ -139,5 +168,16 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         total["bounds.limited_by"] = slowest["bounds.limited_by"]
         total["details.reason"] = slowest["details.reason"]
         total["details.skips"] = slowest.get("details.skips", "")
+        total |= _stored(members, total)
         sums.append(_with_ratios(total))
     return sums
+
+
+def _stored(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> dict[str, Any]:
+    """Return in which formats a network's weights are smallest, the most frequent first, and the share of indices."""
+    names = Counter(row["storage.best"] for row in rows if "storage.best" in row)
+    size = total.get("storage.best_bytes", 0)
+    return {
+        "storage.best": ", ".join(name for name, _ in names.most_common()),
+        "storage.index_share": total["storage.index_bytes"] / size if size else 0.0,
+    }

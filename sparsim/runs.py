@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from sparsim.energy import EnergyTable
 from sparsim.errors import ConfigError
 from sparsim.machines import Machine
-from sparsim.report import Report, build_report
+from sparsim.report import Report, build_report, energy_of
 from sparsim.workload import Workload
 
 __all__ = ["Plan"]
@@ -25,16 +25,20 @@ class Plan:
     Parameters
     ----------
     table : energies of all machines.
+    others : tables that price the same activities again.
     orientation : how machines that can choose run a layer: "auto", "wx" or "xtwt".
     jobs : threads, None for one a core.
     """
 
-    def __init__(self, table: EnergyTable, orientation: str, jobs: int | None) -> None:
+    def __init__(
+        self, table: EnergyTable, orientation: str, jobs: int | None, others: Sequence[EnergyTable] = ()
+    ) -> None:
         if jobs is not None and jobs < 1:
             raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
-        self.table, self.orientation = table, orientation
+        self.table, self.orientation, self.others = table, orientation, others
         self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
         self.done: dict[tuple[str, str, str], Report] = {}
+        self.priced: dict[tuple[str, str, str], Mapping[str, float]] = {}
         self.bar: tqdm[Any] | None = None
 
     @staticmethod
@@ -46,19 +50,31 @@ class Plan:
         """Return the report of a pair that has run."""
         return self.done[self.key(workload, built)]
 
+    def energies(self, workload: Workload, built: Machine) -> Mapping[str, float]:
+        """Return pJ of a pair that has run by energy table, the main one among them."""
+        key = self.key(workload, built)
+        return {self.table.name: self.done[key].energy_pj, **self.priced[key]}
+
     def run(self, pairs: Sequence[tuple[Workload, Machine]]) -> None:
-        """Run the pairs that have not run yet."""
+        """Run the pairs that have not run yet; measured ones alone, after the others, one at a time."""
         from joblib import Parallel, delayed
 
         todo = {self.key(*pair): pair for pair in pairs if self.key(*pair) not in self.done}
         if self.bar is not None:
             self.bar.total = (self.bar.total or 0) + len(todo)
             self.bar.refresh()
+        modelled = {key: pair for key, pair in todo.items() if not pair[1].measured}
         pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
-        for key, report in zip(todo, pool(delayed(self.best)(*pair) for pair in todo.values()), strict=True):
-            self.done[key] = report
-            if self.bar is not None:
-                self.bar.update()
+        for key, report in zip(modelled, pool(delayed(self.best)(*pair) for pair in modelled.values()), strict=True):
+            self._keep(key, report)
+        for key, pair in todo.items():
+            if key not in modelled:
+                self._keep(key, self.best(*pair))
+
+    def _keep(self, key: tuple[str, str, str], report: Report) -> None:
+        self.done[key] = report
+        if self.bar is not None:
+            self.bar.update()
 
     def best(self, workload: Workload, built: Machine) -> Report:
         """Return the fastest of the ways the machine can lay out the product."""
@@ -72,5 +88,10 @@ class Plan:
                 f"machine '{built.name}' cannot run layer '{workload.layer}' as {self.orientation}", key="--orientation"
             )
         ways = [built.with_fields(layout) for layout in layouts]
-        reports = [build_report(workload, way, way.run(workload), self.table) for way in ways]
-        return min(reports, key=lambda report: report.cycles)
+        activities = [way.run(workload) for way in ways]
+        reports = [build_report(workload, way, did, self.table) for way, did in zip(ways, activities, strict=True)]
+        at = min(range(len(ways)), key=lambda number: reports[number].cycles)
+        self.priced[self.key(workload, built)] = {
+            table.name: energy_of(workload, ways[at], activities[at], table)["total"] for table in self.others
+        }
+        return reports[at]

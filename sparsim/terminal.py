@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sparsim.breakdown import energy_rows
 from sparsim.compare import Comparison
 from sparsim.network import Network
 from sparsim.report import Report
@@ -96,15 +97,41 @@ def print_inspection(found: Mapping[str, Any]) -> None:
             f"{layer['nnz']:,}",
             f"{layer['sparsity']:.1%}",
             ", ".join(f"{p['pattern']} {p['share']:.0%}" for p in layer["patterns"]),
-            f"{layer['smallest_format']} {layer['format_bytes'][layer['smallest_format']]:,}",
+            f"{layer['storage']['best']} {layer['storage']['best_bytes']:,}",
+            f"{layer['storage']['index_share']:.1%}",
         ]
         for layer in found["layers"]
     ]
-    heads = ["layer", "shape", "non-zeros", "zeros", "zeros obey", "smallest, bytes"]
+    heads = ["layer", "shape", "non-zeros", "zeros", "zeros obey", "smallest, bytes", "indices"]
     title = f"{found['name']}: {found['nnz']:,} of {found['weights']:,} weights are not zero"
-    print_table(title, heads, rows, right=(2, 3))
+    print_table(title, heads, rows, right=(2, 3, 6))
+    if found["layers"]:
+        _print_storage(found["storage"], len(found["layers"]))
     print_lines(f"skipped {name}: {reason}" for name, reason in found["skipped"].items())
     print_lines(f"note: {note}" for note in found["notes"])
+
+
+def _print_storage(storage: Mapping[str, Any], layers: int) -> None:
+    """Print the bytes of all weights by format."""
+    rows = [
+        [
+            total["format"],
+            f"{total['layers']:,}",
+            f"{total['bytes']:,}",
+            f"{total['index_share']:.1%}",
+            f"{total['index_overhead']:.1%}",
+            "" if total["times_smaller"] is None else f"{total['times_smaller']:.2f}x",
+        ]
+        for total in storage["totals"]
+    ]
+    width, index = storage["bytes_per_value"], storage["bytes_per_index"]
+    indices = "the fewest bytes an index" if index == "auto" else f"{index} B an index"
+    title = f"all weights by format, {width} B a value, {indices}"
+    heads = ["format", "layers", "bytes", "indices", "indices / values", "dense / this"]
+    print_table(title, heads, rows, right=(1, 2, 3, 4, 5))
+    if any(total["layers"] < layers for total in storage["totals"]):
+        print_lines([f"where fewer than {layers:,} layers take a format, the others are counted dense in its row"])
+    print_lines([f"values that are not zero, without any index: {storage['floor_bytes']:,} bytes"])
 
 
 def print_pruned(written: Path, pruned: Network, carried: Network, shifted: Sequence[str]) -> None:
@@ -140,9 +167,23 @@ def print_machine(about: Mapping[str, Any], area: Mapping[str, float] | None) ->
 
 
 def print_machines(listed: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for each machine."""
-    heads = ["machine", "what it is", "dense twin"]
-    print_table("machines", heads, [[m["name"], m["title"], m["baseline"]] for m in listed])
+    """Print one line a machine, its modes beside it, and what each mode is once."""
+    modes: dict[str, list[str]] = {}
+    notes: dict[tuple[str, str], None] = {}
+    for each in listed:
+        leaf, dash, mode = each["name"].partition("-")
+        modes.setdefault(leaf, []).extend([dash + mode] if mode else [])
+        if mode:
+            notes[dash + mode, each["title"].partition("; ")[2]] = None
+    rows = [
+        [each["name"], each["title"], "" if each["baseline"] == each["name"] else each["baseline"]]
+        for each in listed
+        if "-" not in each["name"]
+    ]
+    print_table(
+        "machines", ["machine", "what it is", "dense twin", "modes"], [[*r, ", ".join(modes[r[0]])] for r in rows]
+    )
+    print_table("modes, such as a100-2:4", ["mode", "what it changes"], [list(pair) for pair in notes])
     print_lines(
         ["'sparsim machines NAME' shows what a machine models, what it does not, and every constant with its source"]
     )
@@ -150,17 +191,28 @@ def print_machines(listed: Sequence[Mapping[str, Any]]) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the tables, the verdict, and what it rests on."""
-    heads, groups = summary_rows(comparison.totals)
-    for title, rows in groups:
-        print_lines([title])
-        print_table(None, heads, rows, right=range(1, len(heads)))
+    _print_groups(*summary_rows(comparison.totals))
+    if any("reference" in row for row in comparison.totals):
+        _print_groups(*summary_rows(comparison.totals, "reference_speedup"))
+    _print_groups(*energy_rows(comparison.totals), left=2)
+    if comparison.sensitivity is not None:
+        _print_groups(*comparison.sensitivity.table(), left=2)
     print_lines(f"• {sentence}" for sentence in comparison.verdict)
+    if comparison.sensitivity is not None:
+        print_lines(f"• {sentence}" for sentence in comparison.sensitivity.sentences)
     print_lines([f"covers {comparison.coverage}"])
     print_lines(f"note: {note}" for note in comparison.notes)
     guesses = {name: len(values) for name, values in comparison.assumed.items() if values}
     if guesses:
         counts = ", ".join(f"{name} {count}" for name, count in guesses.items())
         print_lines([f"assumed constants: {counts} ('sparsim machines NAME' lists them with the reason)"])
+
+
+def _print_groups(heads: Sequence[str], groups: Sequence[tuple[str, Sequence[Sequence[str]]]], left: int = 1) -> None:
+    """Print a title and a table for each group; columns from ``left`` on are numbers."""
+    for title, rows in groups:
+        print_lines([title])
+        print_table(None, heads, rows, right=range(left, len(heads)))
 
 
 def print_validation(validation: Validation, every_row: bool = False) -> None:
@@ -187,6 +239,8 @@ def _validation_cells(row: Row) -> list[Text]:
         allowed = f"±{row.tolerance:.1%}" if row.tolerance >= 1e-6 else "exact"
     elif row.role == "at_least":
         allowed = "≥ 0"
+    elif row.role == "at_most":
+        allowed = "≤ 0"
     figure = Text(f"{row.workload}: {row.quantity}" + (f" [{row.unit}]" if row.unit != "x" else ""))
     if row.note:
         figure.append(f"\n{row.note}", style="dim")

@@ -13,6 +13,7 @@ PAYS = 1.05
 ALIKE = 0.95
 NOTED = 1.01
 SAME_BUDGET = 0.012
+SMALL = 0.095
 
 Row = Mapping[str, Any]
 
@@ -22,8 +23,11 @@ def is_total(row: Row) -> bool:
     return "workload.layer" not in row
 
 
-def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
-    """Return headings, and for each network and batch a title and one row of cells per variant."""
+def summary_rows(totals: Sequence[Row], figure: str = "speedup") -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
+    """Return headings, and for each network and batch a title and one row of cells per variant.
+
+    ``figure`` is "speedup", against each machine's own twin, or "reference_speedup", against one machine for all.
+    """
     names = list(dict.fromkeys(row["machine.name"] for row in totals))
     measured = any(row["accuracy"] is not None for row in totals)
     heads = ["pattern", "zeros", *(["accuracy"] if measured else []), *names]
@@ -37,15 +41,19 @@ def summary_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list
             }
             first = next(iter(mine.values()))
             accuracy = "" if first["accuracy"] is None else f"{first['accuracy']:.2%}"
-            speed = [_times(mine[name]) for name in names]
+            speed = [_times(mine[name], figure) for name in names]
             rows.append([label, _zeros(first), *([accuracy] if measured else []), *speed])
-        groups.append((f"{network}, batch {batch}: speed-up against dense weights on the machine's dense twin", rows))
+        against = "speed-up against dense weights on the machine's dense twin"
+        if figure == "reference_speedup":
+            against = f"speed against {first['reference']}'s dense weights, held equal: {first['held_equal']}"
+        groups.append((f"{network}, batch {batch}: {against}", rows))
     return heads, groups
 
 
-def _times(row: Row) -> str:
+def _times(row: Row, figure: str) -> str:
     """Write a speed-up; a network without a weight has none."""
-    return "" if isnan(row["speedup"]) else f"{row['speedup']:.2f}x"
+    times = row[figure]
+    return "" if isnan(times) else f"{times:.2f}x" if times >= SMALL else f"{times:.2g}x"
 
 
 def _zeros(row: Row) -> str:

@@ -143,7 +143,14 @@ def test_accuracy_has_a_column_and_pictures_where_it_was_measured(comparison, pa
     assert "No accuracy was measured" in page.text
     assert "No accuracy was measured" not in measured.text
     pictures = [sum(tag == "img" for tag, _ in found.tags) for found in (page, measured)]
-    assert pictures == [2 * (1 + 2 * len(MACHINES)), 2 * (1 + 3 * len(MACHINES))]
+    assert pictures == [1 + 2 * (1 + 2 * len(MACHINES)), 1 + 2 * (1 + 3 * len(MACHINES))]
+
+
+def test_each_chapter_shows_the_memory_footprint(page):
+    assert page.text.count("Memory footprint") == 1
+    assert [attrs["alt"] for tag, attrs in page.tags if tag == "img" and "weights" in attrs["alt"]] == [
+        "bytes of all weights of every variant, values and indices"
+    ]
 
 
 def test_several_comparisons_become_chapters(comparison, tmp_path):

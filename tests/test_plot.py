@@ -15,11 +15,13 @@ from sparsim.plot import (
     overview,
     plot_accuracy,
     plot_energy,
+    plot_footprint,
     plot_speedup,
     plot_traffic,
     total_rows,
     variant_label,
 )
+from sparsim.storage import network_storage
 
 MACHINES = ["sparch", "dense", "a100", "a100-2:4"]
 VARIANTS = 1 + 2 + 1 + 2 + 2
@@ -96,6 +98,45 @@ def test_stacks_add_up_to_the_totals(comparison, ax, plot, prefix, key, factor, 
     assert label.startswith(key)
     assert label.endswith(("J", "B"))
     assert any(text.startswith("dense twin on") for text in shown(ax))
+
+
+def heights(ax, bars):
+    """Return the heights of stacked bars by part, in units of the axis."""
+    found = np.array([patch.get_height() for patch in ax.patches]).reshape(-1, bars)
+    assert [text for text in shown(ax) if text in ("values", "indices")] == ["indices", "values"]
+    return found
+
+
+def test_footprint_of_a_comparison_stacks_values_and_indices(comparison, ax):
+    assert plot_footprint(comparison, ax) is ax
+    rows = total_rows(comparison, 4, "sparch")
+    values, indices = heights(ax, VARIANTS)
+    unit = rows[0]["storage.dense_bytes"] / max(line.get_ydata()[0] for line in ax.lines)
+    assert (values + indices) * unit == pytest.approx([row["storage.best_bytes"] for row in rows])
+    assert indices * unit == pytest.approx([row["storage.index_bytes"] for row in rows])
+    assert ax.get_ylabel() == "memory footprint of the weights, kB"
+    assert {"dense", "2:4", "4x4\n75 %"} <= set(shown(ax))
+    assert [note.get_text().replace("\n", " ") for note in ax.texts] == [row["storage.best"] for row in rows]
+    frame = plot_footprint(comparison.to_frame(), Figure().add_subplot())
+    assert [patch.get_height() for patch in frame.patches] == [patch.get_height() for patch in ax.patches]
+
+
+def test_footprint_of_a_network_has_a_bar_for_each_format(ax):
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(64, 256)) * (rng.random((64, 256)) < 0.1)
+    network = Network("net", (Layer("sparse", weights), Layer("full", rng.normal(size=(8, 8)))))
+    found = network_storage(network, 2)
+    plot_footprint(network, ax)
+    values, indices = heights(ax, len(found.totals)) * 1000
+    assert values == pytest.approx([total.value_bytes for total in found.totals])
+    assert indices == pytest.approx([total.index_bytes for total in found.totals])
+    lines = {line.get_label(): line.get_ydata()[0] * 1000 for line in ax.lines}
+    assert lines["all weights, dense"] == pytest.approx(found.dense_bytes)
+    assert lines["non-zero values alone"] == pytest.approx(found.floor_bytes)
+    assert {"dense", "csr", "run length", "best\nper layer"} <= set(shown(ax))
+    assert ax.get_title(loc="left") == "net, 2 B a value"
+    same = plot_footprint(found, Figure().add_subplot())
+    assert [patch.get_height() for patch in same.patches] == [patch.get_height() for patch in ax.patches]
 
 
 @pytest.mark.parametrize(("against", "unit"), [("energy", "J"), ("time", "s"), ("speedup", "×")])

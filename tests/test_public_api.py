@@ -54,4 +54,6 @@ def test_readme_lists_every_machine():
     readme = ROOT / "README.md"
     text = readme.read_text("utf-8")
     for name in preset_names():
-        assert f"`{name}`" in text, name
+        leaf, dash, mode = name.partition("-")
+        assert f"`{leaf}`" in text, name
+        assert not mode or f"`{name}`" in text or f"`{dash}{mode}`" in text, name
