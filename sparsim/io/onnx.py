@@ -7,6 +7,7 @@ shape inference finds; an open first axis is the batch.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ __all__ = ["read_onnx", "read_products"]
 
 NO_SHAPES = "shape inference failed, so the sizes of activations are unknown"
 OPEN_PADDING = "has padding that depends on a size the model leaves open"
-NO_WEIGHT = "no operand of the product is constant: it has no weight"
+NO_WEIGHT = "a product without a weight: no operand is constant"
 SUBGRAPHS = "layers of subgraphs (If, Loop, Scan) stand among the others, whichever of them runs and how often"
 
 
@@ -39,14 +40,14 @@ class Found:
     products : named, in the order of the nodes, subgraphs where they stand.
     constants, shapes : of the outermost graph, by tensor.
     numbers : for the products of the outermost graph, the number of their node.
-    without_weight : names of the products of two activations.
+    without_weight : products of two activations, name to what is known of their size.
     """
 
     products: list[Product]
     constants: Mapping[str, Constant]
     shapes: Mapping[str, Dims]
     numbers: Mapping[int, int]
-    without_weight: list[str]
+    without_weight: dict[str, str]
 
 
 def read_onnx(path: Path, name: str | None = None) -> Network:
@@ -70,7 +71,7 @@ def read_onnx(path: Path, name: str | None = None) -> Network:
     layers: dict[str, Layer] = {}
     for product in found.products:
         layers.setdefault(product.layer.name, product.layer)
-    skipped = dict.fromkeys(found.without_weight, NO_WEIGHT)
+    skipped = dict(found.without_weight)
     rest = _rest(model.graph, found, skipped)
     metadata = {item.key: item.value for item in model.metadata_props if not item.key.startswith("sparsim.")}
     return Network(
@@ -82,7 +83,7 @@ def read_products(model: Any, path: Path) -> tuple[Found, list[str]]:
     """Find the products of a model, and what a reader has to know about them."""
     shapes, notes = _infer_shapes(model)
     batch = _batch(model.graph, shapes)
-    without: list[str] = []
+    without: dict[str, str] = {}
     products: list[Product] = []
     numbers: dict[int, int] = {}
     try:
@@ -150,7 +151,7 @@ def _walk(
     constants: Mapping[str, Constant],
     shapes: Mapping[str, Dims],
     batch: int,
-    without: list[str],
+    without: dict[str, str],
 ) -> Iterator[tuple[int, Product]]:
     """Yield the products of a graph with the number of their node (-1 in subgraphs)."""
     readers: dict[str, list[Any]] = defaultdict(list)
@@ -179,8 +180,20 @@ def _walk(
                 remedy="export the model again",
             ) from None
         if not found:
-            without.append(node.name or node.output[0])
+            without[node.name or node.output[0]] = _bare(node, place)
         yield from ((number, product) for product in found)
+
+
+def _bare(node: Any, place: Place) -> str:
+    """Say how many multiplications a sample a product of two activations takes, where all extents are known."""
+    left, out = place.dims(node, 0), place.shapes.get(node.output[0])
+    if node.op_type != "MatMul" or not left or not out:
+        return NO_WEIGHT
+    first = 1 if out[0] is None else out[0]  # an open first axis counts samples
+    extents = [extent for extent in (first, *out[1:], left[-1]) if extent is not None]
+    if len(extents) <= len(out):
+        return NO_WEIGHT
+    return f"{NO_WEIGHT}, {math.prod(extents) // place.batch:,} multiplications"
 
 
 def _rest(graph: Any, found: Found, skipped: dict[str, str]) -> dict[str, Any]:

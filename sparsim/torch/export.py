@@ -88,7 +88,7 @@ def export(model: nn.Module, example_input: Any, *, name: str | None = None, bat
     if again := [item.name for item in calls if "#" in item.name]:
         notes.append(f"the same weight again, with activations of another shape: {', '.join(again)}")
     metadata = {"no_graph": reason} if reason else {}
-    return Network(title, layers, metadata, skipped | _bare(recorder), tuple(notes), graph, rest)
+    return Network(title, layers, metadata, skipped | _bare(recorder, count), tuple(notes), graph, rest)
 
 
 def samples_in(inputs: Any) -> int:
@@ -178,9 +178,11 @@ def _state(model: nn.Module) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)]
 
 
-def _bare(recorder: Recorder) -> dict[str, str]:
+def _bare(recorder: Recorder, batch: int) -> dict[str, str]:
     described: dict[str, str] = {}
+    samples = f" for {batch:,} samples" if batch > 1 else ""
     for number, (operation, shapes, multiplies) in enumerate(recorder.bare, 1):
         operands = " x ".join(str(list(shape)) for shape in shapes)
-        described[f"{operation} ({number})"] = f"a product without a weight: {operands}, {multiplies:,} multiplications"
+        text = f"a product without a weight: {operands}, {multiplies:,} multiplications{samples}"
+        described[f"{operation} ({number})"] = text
     return described

@@ -117,7 +117,7 @@ def read_shape(name: str, tokens: int | None = None) -> Shape:
         positions = tokens
     layers = tuple(_layer(step, positions) for step in steps if step.operation == "layer")
     notes = (document["note"],) if "note" in document else ()
-    network = Network(name, layers, notes=notes, graph=_graph(document, steps))
+    network = Network(name, layers, skipped=_bare(steps, positions), notes=notes, graph=_graph(document, steps))
     schedules = {key: _schedule(key, entry, network) for key, entry in document.get("schedules", {}).items()}
     parameters = _parameters(document, network)
     return Shape(document["title"], document["source"], network, parameters, positions, schedules)
@@ -154,6 +154,16 @@ def _layer(step: _Step, tokens: int | None) -> Layer:
         groups=groups,
         input_size=(entry["size"],) * 2,
     )
+
+
+def _bare(steps: list[_Step], tokens: int | None) -> dict[str, str]:
+    """Return the products of two activations: positions x positions over ``inner`` channels, all heads together."""
+    return {
+        step.name: f"a product without a weight: {tokens} x {tokens} positions over {step.entry['inner']} channels, "
+        f"{tokens**2 * step.entry['inner']:,} multiplications"
+        for step in steps
+        if tokens and "inner" in step.entry
+    }
 
 
 def _graph(document: Mapping[str, Any], steps: list[_Step]) -> Graph:

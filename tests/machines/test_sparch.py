@@ -553,7 +553,8 @@ def test_a_round_barrier_never_saves_anything(pair, schedule, buffer):
     work = workload(*pair)
     fields = schedule | buffer
     free, stopping = (sparch(**fields | {"schedule.round_barrier": stop}).run(work) for stop in (False, True))
-    assert free.cycles <= stopping.cycles
+    # requests in another order may meet the memory once at a worse moment: less than one of its latencies
+    assert free.cycles <= stopping.cycles + sparch().config.dram.latency_ns
     assert free.dram_bytes == stopping.dram_bytes
     assert {key: free.details[key] for key in COUNTS} == {key: stopping.details[key] for key in COUNTS}
 
