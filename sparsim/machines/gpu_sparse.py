@@ -20,7 +20,13 @@ from sparsim.workload import DataType, Workload
 __all__ = ["CSR_TYPES", "gpu_limits", "sparse_activity"]
 
 CSR_TYPES = (DataType.FP32, DataType.FP16, DataType.BF16)
-WORDS = {"dram": "DRAM", "l2": "L2", "shared_memory": "shared memory", "multiply": "multipliers", "launch": "launch and prologue"}
+WORDS = {
+    "launch": "launch and prologue",
+    "dram": "DRAM",
+    "l2": "L2",
+    "shared_memory": "shared memory",
+    "multiply": "multipliers",
+}
 
 
 def gpu_limits(gpu: TensorCoreConfig) -> GpuLimits:
