@@ -26,7 +26,8 @@ import numpy as np
 
 from sparsim.errors import ConfigError, InputError
 from sparsim.matrix import Csr, IntArray
-from sparsim.structure import block_fill, empty_columns, follows_n_of_m
+from sparsim.n_of_m import follows_n_of_m
+from sparsim.structure import block_fill, empty_columns
 
 __all__ = [
     "FormatSize", "IndexBytes", "all_formats", "bitmap_size", "bsr_size", "carried_a", "compact_size",

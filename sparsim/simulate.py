@@ -15,9 +15,9 @@ from sparsim.errors import ConfigError, WorkloadError
 from sparsim.io import load
 from sparsim.machines import Machine, machine
 from sparsim.matrix import Csr
+from sparsim.n_of_m import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 from sparsim.network import Layer, Network
 from sparsim.report import Report, build_report
-from sparsim.structure import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
 __all__ = ["as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]

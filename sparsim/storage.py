@@ -20,7 +20,7 @@ __all__ = ["FormatTotal", "LayerStorage", "NetworkStorage", "best_format", "laye
 
 BEST = "best per layer"
 ORDER = ("dense", "compact", "N:M", "bitmap", "csr", "csc", "bsr", "run_length", "eie")
-PAIRS_FROM = 4
+TF32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _shapes(patterns: Iterable[str], area: int) -> list[tuple[int, int]]:
 
 def _groups(patterns: Iterable[str], value_bytes: int) -> list[tuple[int, int]]:
     """Return the N:M worth a try: what hardware takes at this width (1:2 for 4 bytes), and what patterns name."""
-    always = [(1, 2), (2, 4)] if value_bytes == PAIRS_FROM else [(2, 4)]
+    always = [(1, 2), (2, 4)] if value_bytes == TF32_BYTES else [(2, 4)]
     named = [match for pattern in patterns if (match := re.fullmatch(r"(\d+):(\d+)(?:\+permute)?", pattern))]
     return list(dict.fromkeys([*always, *((int(match[1]), int(match[2])) for match in named)]))
 

@@ -19,8 +19,8 @@ import numpy as np
 from sparsim.errors import ConfigError, InputError, WorkloadError
 from sparsim.kernels.symbolic import product_nnz
 from sparsim.matrix import Csr, IntArray, check_shape
+from sparsim.n_of_m import VNM_COLUMNS
 from sparsim.network import Layer
-from sparsim.structure import VNM_COLUMNS
 
 __all__ = ["MAX_SIDE", "DataType", "Operand", "Workload", "at_width", "layer_workload"]
 

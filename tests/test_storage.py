@@ -18,10 +18,10 @@ from sparsim.formats import all_formats
 from sparsim.inspect import inspect
 from sparsim.machines import machine
 from sparsim.matrix import Csr
+from sparsim.n_of_m import follows_n_of_m
 from sparsim.network import Layer, Network
 from sparsim.pruning import prune
 from sparsim.storage import best_format, layer_storage, network_storage
-from sparsim.structure import follows_n_of_m
 from sparsim.terminal import print_inspection
 from sparsim.workload import DataType, Operand, Workload
 
@@ -303,3 +303,10 @@ def test_formats_are_listed_from_simple_to_involved():
     csr = Csr.from_dense(np.tile([1.0, 0, 1, 0], (16, 32)))
     names = [size.name for size in all_formats(csr, 2)]
     assert names == ["dense", "compact", "2:4", "bitmap", "csr", "csc", "bsr:4x4", "run_length", "eie"]
+
+
+def test_one_of_two_is_tried_where_sparse_instructions_take_it():
+    half = Layer("half", pairs(np.random.default_rng(6), 16, 128) * np.tile([1, 0], 64))
+    names = {width: [size.name for size in layer_storage(half, width, patterns=()).sizes] for width in (2, 4)}
+    assert "1:2" in names[4]
+    assert "1:2" not in names[2], "two of four is what 16-bit instructions take"

@@ -10,10 +10,11 @@ from hypothesis.extra.numpy import arrays
 
 from sparsim.errors import InputError
 from sparsim.matrix import Csr
+from sparsim.n_of_m import follows_n_of_m
 from sparsim.network import Layer
 from sparsim.pruning import prune
 from sparsim.pruning.criteria import wanda
-from sparsim.structure import Structure, bank_bounds, block_fill, detect, empty_columns, empty_rows, follows_n_of_m
+from sparsim.structure import Structure, bank_bounds, block_fill, detect, empty_columns, empty_rows
 
 masks = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 19)))
 

@@ -48,8 +48,8 @@ import numpy.typing as npt
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.matrix import IntArray
+from sparsim.n_of_m import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 from sparsim.pruning.criteria import Scores
-from sparsim.structure import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 
 __all__ = ["BoolArray", "Granularity", "parse_granularity", "spread", "tile_scores", "tile_sizes"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparsim.n_of_m import VNM_COLUMNS
 from sparsim.pruning.balanced import n_of_m
 from sparsim.pruning.criteria import Scores
 from sparsim.pruning.granularity import BoolArray
-from sparsim.structure import VNM_COLUMNS
 
 __all__ = ["v_n_of_m"]
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sparsim.errors import ConfigError
 from sparsim.matrix import Csr
+from sparsim.n_of_m import follows_n_of_m
 from sparsim.network import Layer, Network
 from sparsim.pruning import mask, prune
 from sparsim.pruning.permutation import _gains_of_columns, _gains_of_kernels, _meetings, channel_order, retained
-from sparsim.structure import follows_n_of_m
 
 
 def naive_retained(scores, order, n, m):

@@ -11,11 +11,12 @@ from hypothesis.extra import numpy as hnp
 
 from sparsim.errors import ConfigError, WorkloadError
 from sparsim.matrix import Csr
+from sparsim.n_of_m import follows_n_of_m, follows_vnm, vnm_k, vnm_width
 from sparsim.network import Layer, Network
 from sparsim.pruning import mask, parse_granularity, prune
 from sparsim.pruning.vnm import v_n_of_m
 from sparsim.simulate import gemm
-from sparsim.structure import detect, follows_n_of_m, follows_vnm, vnm_k, vnm_width
+from sparsim.structure import detect
 from sparsim.workload import Operand
 
 matrices = hnp.arrays(
