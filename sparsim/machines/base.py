@@ -11,7 +11,7 @@ import hashlib
 import json
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import Activity
-from sparsim.machines.replicate import run_copies
+from sparsim.machines.replicate import Site, run_copies
 from sparsim.workload import DataType, Workload
 
 __all__ = [
@@ -225,8 +225,27 @@ class Machine(ABC):
         self.name, self.preset, self.config, self.baseline = name, preset, config, baseline
 
     def run(self, workload: Workload) -> Activity:
-        """Return what the machine does for ``workload``; its copies share the rows of A."""
-        return self.run_one(workload) if self.config.copies == 1 else run_copies(self, workload)
+        """Return what the machine does for ``workload``; its copies share the rows of A.
+
+        Raises
+        ------
+        ConfigError
+            If it is a computer that is measured, and copies are asked for: there is only one.
+        """
+        copies = self.config.copies
+        if copies == 1:
+            return self.run_one(workload)
+        if self.measured:
+            raise ConfigError(f"{copies} copies of a machine that is measured", key=f"{self.name}.copies", allowed="1")
+        site = Site(copies, self._alone, self.peak_of_one(workload.dtype), self.config.im2col)
+        return run_copies(site, workload)
+
+    def _alone(self, busy: int) -> Callable[[Workload], Activity]:
+        """Return how one copy runs a product while ``busy`` of them share the bandwidth."""
+        dram = self.config.dram
+        share = dram.model_copy(update={"gb_s_per_channel": dram.gb_s_per_channel / busy})
+        config = self.config.model_copy(update={"copies": 1, "dram": share})
+        return type(self)(self.name, self.preset, config, self.baseline).run_one
 
     @abstractmethod
     def run_one(self, workload: Workload) -> Activity:

@@ -6,7 +6,7 @@ of w elements a cycle needs of the order of w^2 comparators (w^1.5 in two levels
 Contiguous rows of A go to copies so that the largest number of products is as small as it can be. A copy multiplies its
 rows by all of B on its own: it gets an equal share of the bandwidth, reads the rows of B it needs itself, and what
 several copies read is read several times. The slowest copy sets the time. Where all copies together are slower than
-half of them, because they fetch B more often, half of them work, or a quarter, and so on. Not modelled: copies that
+half of them, or a quarter and so on, because they fetch B more often, only so many work. Not modelled: copies that
 finish early (the others then have more bandwidth), a shared cache, reads of B that copies could have in common.
 
 Grouped products: whole groups go to copies where there are at least as many groups as copies, else no copy has rows
@@ -16,27 +16,40 @@ costs about twice as many runs of a small product as there are copies, or rows i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from sparsim.errors import ConfigError
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.tiling import activation_share, referenced_b
 from sparsim.matrix import IntArray
 from sparsim.workload import Operand, Workload
 
-if TYPE_CHECKING:
-    from sparsim.machines.base import Machine
-
-__all__ = ["row_parts", "run_copies"]
+__all__ = ["Site", "row_parts", "run_copies"]
 
 UNEVEN = 2.0
 SUMMED = ("performed_multiplies", "a_value_bytes", "a_index_bytes")
 COUNTERS = "counters under details are those of the slowest copy, but for sums of multiplies and of bytes of A"
+
+
+class Site(NamedTuple):
+    """What there is to run on.
+
+    Parameters
+    ----------
+    copies : machines side by side.
+    alone : from how many of them work, and so share the bandwidth, to how one runs a product.
+    peak : multiplies that one can do at most [1/cycle].
+    im2col : where they unroll the activations of convolutions.
+    """
+
+    copies: int
+    alone: Callable[[int], Callable[[Workload], Activity]]
+    peak: float
+    im2col: str
 
 
 class Part(NamedTuple):
@@ -46,47 +59,30 @@ class Part(NamedTuple):
     times: int
 
 
-def run_copies(built: Machine, workload: Workload) -> Activity:
-    """Return what all copies of a machine do for ``workload``.
-
-    Raises
-    ------
-    ConfigError
-        If the machine is a computer that is measured: there is only one.
-    """
-    copies = built.config.copies
-    if built.measured:
-        raise ConfigError(f"{copies} copies of a machine that is measured", key=f"{built.name}.copies", allowed="1")
-    best = _run_parts(built, workload, copies)
+def run_copies(site: Site, workload: Workload) -> Activity:
+    """Return what all copies of a machine do for ``workload``."""
+    best = _run_parts(site, workload, site.copies)
     most = sum(part.times for part in best)
-    while (working := sum(part.times for part in best)) > 1:
-        fewer = _run_parts(built, workload, working // 2)
-        if _cycles(fewer) >= _cycles(best):
-            break
-        best = fewer
-    return _together(built, workload, best, most)
+    working = most // 2
+    while working and workload.multiplies < working * site.peak * _cycles(best):
+        fewer = _run_parts(site, workload, working)
+        best = fewer if _cycles(fewer) < _cycles(best) else best
+        working //= 2
+    return _together(site, workload, best, most)
 
 
-def _run_parts(built: Machine, workload: Workload, copies: int) -> list[Part]:
+def _run_parts(site: Site, workload: Workload, copies: int) -> list[Part]:
     """Run the rows on as many copies; equal parts once."""
     parts = row_parts(workload, copies)
-    alone = _alone(built, len(parts))
+    run_one = site.alone(len(parts))
     equal: dict[bytes, list[Workload]] = {}
     for part in parts:
         equal.setdefault(_content(part, workload), []).append(part)
-    return [Part(alone.run_one(same[0]), len(same)) for same in equal.values()]
+    return [Part(run_one(same[0]), len(same)) for same in equal.values()]
 
 
 def _cycles(parts: Sequence[Part]) -> int:
     return max(part.activity.cycles for part in parts)
-
-
-def _alone(built: Machine, busy: int) -> Machine:
-    """Return one copy; those that have rows share the bandwidth."""
-    dram = built.config.dram
-    share = dram.model_copy(update={"gb_s_per_channel": dram.gb_s_per_channel / busy})
-    config = built.config.model_copy(update={"copies": 1, "dram": share})
-    return type(built)(built.name, built.preset, config, built.baseline)
 
 
 def _content(part: Workload, whole: Workload) -> bytes:
@@ -186,14 +182,14 @@ def _slice(operand: Operand, start: int, stop: int) -> Operand:
     return Operand.of(operand.matrix.rows_slice(start, stop))
 
 
-def _together(built: Machine, workload: Workload, parts: Sequence[Part], most: int) -> Activity:
+def _together(site: Site, workload: Workload, parts: Sequence[Part], most: int) -> Activity:
     """Add up what the copies did; those that wait for the slowest are starved. There are rows for ``most`` of them."""
-    copies, busy = built.config.copies, sum(part.times for part in parts)
+    copies, busy = site.copies, sum(part.times for part in parts)
     slowest = max((part.activity for part in parts), key=lambda activity: activity.cycles)
     mean = sum(part.times * part.activity.cycles for part in parts) / busy
     imbalance = slowest.cycles / mean if mean else 1.0
     limited_by, reason = _bound(slowest, imbalance, (busy, most, copies))
-    once = int(referenced_b(workload) * activation_share(workload, built.config.im2col))
+    once = int(referenced_b(workload) * activation_share(workload, site.im2col))
     details = dict(slowest.details)
     for key in details.keys() & set(SUMMED):
         details[key] = sum(part.times * part.activity.details[key] for part in parts)
