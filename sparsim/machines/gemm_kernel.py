@@ -145,7 +145,7 @@ def _kernel(
         waves=waves,
         rounds=rounds,
         prologue_s=waves * settings.prologue_us * 1e-6,
-        store_s=waves * resident * rows * cols * width * gpu.sms / (store_gb_s * 1e9),
+        store_s=rounds * rows * cols * width * gpu.sms / (store_gb_s * 1e9),
         loop_s=depth * max(inside, roofs["l2"]),
         reduction_s=gpu.launch_us * 1e-6 + 2 * partial_bytes / (gpu.l2_gb_s * 1e9) if split > 1 else 0.0,
         roofs_s={name: depth * seconds for name, seconds in roofs.items()},

@@ -116,7 +116,7 @@ class TensorCoreConfig(MachineConfig):
     """A GPU with tensor cores."""
 
     mode: Literal["dense", "2:4", "v:n:m", "csr", "block"] = Field(description="what its kernels make of zeros in A")
-    sms: int = Field(ge=1, le=4096, description="streaming multiprocessors")
+    sms: int = Field(ge=1, le=4096, description="streaming multiprocessors; rates are of the whole chip, set both")
     rate: RateConfig
     power: PowerConfig
     launch_us: float = Field(ge=0, le=1000, description="from the call to the first wave [us]")

@@ -23,7 +23,7 @@ from sparsim.machines.gemm_kernel import Kernel, best_kernel, compressed_bytes, 
 from sparsim.machines.gpu import GROUPS_OF, TensorCoreConfig
 from sparsim.machines.gpu_sparse import sparse_activity
 from sparsim.machines.tiling import Product, activation_share, filled_columns, products, referenced_b, select
-from sparsim.structure import follows_n_of_m, vnm_k
+from sparsim.n_of_m import follows_n_of_m, vnm_k
 from sparsim.workload import DataType, Operand, Workload
 
 __all__ = ["TensorCore", "TensorCoreConfig"]
@@ -245,13 +245,17 @@ class TensorCore(Machine):
             return "power", f"power: the multiplies at {gpu.device_power_w:g} W slow the kernel by {slower:.0%}"
         busy = kernel.tiles * kernel.split / max(kernel.rounds * gpu.sms, 1)
         useful = busy * plan.multiplies / max(kernel.slots, 1.0)
-        waves = f"{kernel.tiles * kernel.split} tiles of {kernel.tile[0]}x{kernel.tile[1]} in {kernel.waves} wave(s)"
+        count, s = kernel.tiles * kernel.split, "s" * (kernel.tiles * kernel.split == 1)
+        waves = f"{count} tile{'s' * (count != 1)} of {kernel.tile[0]}x{kernel.tile[1]} in "
+        waves += f"{kernel.waves} wave{'s' * (kernel.waves != 1)}"
         if useful < POOR_UTILISATION:
-            return "load_imbalance", f"tiles: {waves} of {gpu.sms} leave {1 - useful:.0%} of the tensor cores idle"
+            return "load_imbalance", f"tiles: {waves} of {gpu.sms} leave{s} {1 - useful:.0%} of the tensor cores idle"
         fixed = (kernel.prologue_s + kernel.store_s) / total
+        if fixed > POOR_UTILISATION:
+            return "latency", f"prologue and store of tiles: {waves} take {fixed:.0%} of the run, the k loop is short"
         roof = max(kernel.roofs_s, key=lambda name: kernel.roofs_s[name])
         name = {"multiply": "tensor cores", "shared_memory": "shared memory", "l2": "L2"}[roof]
-        return roof, f"{name}: {waves} take {times['multiply'] / total:.0%} of the run, {fixed:.0%} fixed cost"
+        return roof, f"{name}: {waves} take{s} {times['multiply'] / total:.0%} of the run, {fixed:.0%} fixed cost"
 
 
 def _with_k(parts: Mapping[Product, int], k: int) -> Counter[Product]:

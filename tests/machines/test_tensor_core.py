@@ -12,6 +12,7 @@ import pytest
 from sparsim.errors import ConfigError
 from sparsim.fidelity.tensor_core import GAIN, MEAN, TOLERANCE
 from sparsim.machines import machine
+from sparsim.machines.gemm_kernel import compressed_bytes
 from sparsim.matrix import Csr
 from sparsim.workload import DataType, Operand, Workload
 
@@ -137,11 +138,24 @@ def test_split_k_shares_a_long_loop_without_a_jump():
     assert machine("rtx3090").run(product(4096, 4096, 16384)).details["reduction_us"] == 0
 
 
+@pytest.mark.parametrize(("less", "more"), [((1673, 123, 8), (1673, 133, 8)), ((101, 2018, 3), (134, 2018, 3))])
+def test_only_tiles_that_there_are_pay_for_their_store(less, more):
+    # As many narrow tiles as fit share a multiprocessor; those that do not exist store nothing.
+    fewer, further = (time_us("a100", product(*mnk, dtype=DataType.TF32)) for mnk in (less, more))
+    assert fewer <= further * 1.01
+
+
+def test_short_loops_are_not_blamed_on_a_roof():
+    activity = machine("a100").run(product(2048, 2048, 32))
+    assert activity.limited_by == "latency"
+    assert "prologue and store" in activity.reason
+
+
 def test_a_slower_sparse_kernel_runs_and_says_so():
     lossy = machine("a100-2:4").run(product(512, 64, 4096, "2:4"))
     assert lossy.details["accelerated"] is True
     assert "the 2:4 kernel takes" in lossy.notes[0]
-    assert f"{time_us('a100', product(512, 64, 4096)):.2g}" in lossy.notes[0]
+    assert f"{time_us('a100', product(512, 64, 4096)):.3g}" in lossy.notes[0]
     assert machine("a100-2:4").run(product(4096, 4096, 4096, "2:4")).notes == ()
 
 
@@ -153,6 +167,8 @@ def test_compressed_bytes():
     tf32 = machine("a100-2:4").run(product(1024, 1024, 1024, "1:2", DataType.TF32))
     assert tf32.payload_bytes["a"] == 1024 * 1024 * 4 * 0.5625
     assert activity.operations["multiply"] == work.multiplies
+    assert compressed_bytes(3, 7, DataType.FP16) == (3 * 4 * 2, 3), "a last group of three keeps two"
+    assert compressed_bytes(1, 5, DataType.FP16) == (3 * 2, 1), "a last group of one keeps it"
 
 
 def test_padding():
