@@ -51,6 +51,8 @@ SKIPS = {
 DRAWING_BYTES = 24  # a score, its rank and its place, for each element of an operand that follows N:M
 NOTE = "measured on this computer, differs from run to run; energy is not measured, bytes are each operand and C once"
 WIDENED = "numpy and scipy have no fast product of such narrow values, so it ran in fp32"
+UNSTEADY = "half of the runs of a product took at least half as long again as the fastest: was the computer busy?"
+BUSY = 1.5
 BEYOND_ANY_CORE = 512e9  # multiplies a second; two 512-bit units at 6 GHz do 192e9 in single precision
 ALONE = Lock()  # two products timed at once would slow each other down
 
@@ -236,6 +238,8 @@ def _notes(workload: Workload, timings: list[Timing]) -> tuple[str, ...]:
     notes = [NOTE]
     if workload.dtype not in (DataType.FP64, DataType.FP32):
         notes.append(WIDENED)
+    if any(median(timing.runs) > BUSY * timing.best for timing in timings):
+        notes.append(UNSTEADY)
     threads = _computer()["blas_threads"]
     if threads > 1 and any(timing.kernel != "dense" for timing in timings):
         notes.append(f"scipy's sparse products run on one core, BLAS on up to {threads}")

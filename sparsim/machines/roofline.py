@@ -19,6 +19,8 @@ from sparsim.workload import DataType, Workload
 
 __all__ = ["Roofline", "RooflineConfig"]
 
+BOUND = "time and energy are bounds from below: caches are perfect, and neither they nor instructions take energy"
+
 
 class SimdConfig(Section):
     """The multiply-accumulate units of one core."""
@@ -85,6 +87,7 @@ class Roofline(Machine):
                 "multiply_us": multiply / self.config.clock_ghz / 1e3,
                 "dram_us": dram / self.config.clock_ghz / 1e3,
             },
+            notes=(BOUND,),
         )
 
     def _work(self, workload: Workload) -> Work:

@@ -328,3 +328,9 @@ def test_two_threads_never_time_at_once(monkeypatch):
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_runs_that_differ_much_are_said(monkeypatch):
+    for runs, said in (((100, 101, 102), False), ((100, 160, 170), True)):
+        monkeypatch.setattr(host.Host, "_time", lambda self, kernel, *rest, runs=runs: host.Timing(kernel, runs))
+        assert (host.UNSTEADY in machine("host", QUICK).run(gemm(4, 4, 4)).notes) is said
