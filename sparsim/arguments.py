@@ -57,7 +57,12 @@ def integers(text: str, option: str, count: int) -> tuple[int, ...]:
 
 def bytes_or_auto(text: str | None, option: str) -> float | Literal["auto"] | None:
     """Return a number of bytes, or the word "auto"."""
-    return None if text is None else "auto" if text == "auto" else number(text, option)
+    if text is None or text == "auto":
+        return None if text is None else "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"'{text}'", key=option, allowed="bytes per sample, 0 or more, or auto") from None
 
 
 def by_layer(text: str, option: str) -> str | dict[str, float]:

@@ -48,7 +48,8 @@ def energy_rows(totals: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[
         mine = [row for row in rows if (row["network"], row["batch"]) == (network, batch)]
         table = ", ".join(dict.fromkeys(str(row["provenance.energy_table"]) for row in mine))
         cells = [[row["machine.name"], pattern(row), *_cells(row, shares[id(row)], classes)] for row in mine]
-        groups.append((f"{network}, batch {batch}: energy by {table}, dense and cheapest", cells))
+        which = ", dense and cheapest" if any(row["granularity"] == "dense" for row in mine) else ""
+        groups.append((f"{network}, batch {batch}: energy by {table}{which}", cells))
     return ["machine", "pattern", "energy", *classes], groups
 
 

@@ -219,9 +219,9 @@ def compare(
 
         write_html([comparison], html, title=f"sparsim: {source}")
     if as_json:
-        print_json(list(comparison.rows))
+        print_json(comparison.told_rows)
     elif as_csv:
-        print_csv(comparison.rows)
+        print_csv(comparison.told_rows)
     else:
         print_comparison(comparison)
 

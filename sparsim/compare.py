@@ -7,6 +7,7 @@ one table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from sparsim.workload import DataType
 
 __all__ = ["Comparison", "compare"]
 
+FIGURE = re.compile(r"\d+(\.\d+)?(e[-+]?\d+)?(?= [a-z]*s\b)")  # of a time, which differs from layer to layer
 DEFAULT_MACHINES = ("sparch", "dense", "a100", "a100-2:4")
 
 
@@ -60,6 +62,11 @@ class Comparison:
     def totals(self) -> list[Mapping[str, Any]]:
         """The rows of whole networks."""
         return [row for row in self.rows if is_total(row)]
+
+    @property
+    def told_rows(self) -> list[Mapping[str, Any]]:
+        """The rows as programs get them: with every energy table asked for, totals have the energy by each."""
+        return list(self.rows) if self.sensitivity is None else self.sensitivity.beside(self.rows)
 
     def to_frame(self) -> Any:
         """Return all rows as a DataFrame."""
@@ -236,14 +243,23 @@ def _sized(whole: Sequence[dict[str, Any]], held: Held, dtype: DataType) -> Sequ
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Gather the runs' own notes: what, on which machine, for how many layers."""
-    layers: dict[tuple[str, str], set[str]] = {}
+    layers: dict[tuple[str, str], dict[str, set[str]]] = {}
     for row in rows:
         for note in row.get("details.notes", ()):
-            layers.setdefault((row["machine.name"], note), set()).add(row["layer"])
-    return [
-        f"{name}, {', '.join(sorted(found)[:3])}{' …' * (len(found) > 3)}: {note}"
-        for (name, note), found in layers.items()
-    ]
+            alike = layers.setdefault((row["machine.name"], FIGURE.sub("", note)), {})
+            alike.setdefault(note, set()).add(row["layer"])
+    told = []
+    for (name, _), alike in layers.items():
+        (note, found), *others = alike.items()
+        rest = set().union(*(more for _, more in others)) - found
+        other = f"; other figures for {_first(rest)}" if rest else "; other figures in other runs" if others else ""
+        told.append(f"{name}, {_first(found)}: {note}{other}")
+    return told
+
+
+def _first(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + " …" * (len(ordered) > 3)
 
 
 def _configured(on: Sequence[str | Machine], overrides: Mapping[str, Any]) -> list[Machine]:

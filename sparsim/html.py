@@ -82,6 +82,7 @@ def _chapter(comparison: Comparison) -> dict[str, Any]:
         "verdict": [_headed(sentence, totals[0]["network"]) for sentence in comparison.verdict],
         "batches": [_batch(comparison, batch) for batch in batches],
         "footprint": [("bytes of all weights of every variant, values and indices", _png(plot_footprint, comparison))],
+        "tables": _tables(comparison),
         "measured": any(row["accuracy"] is not None for row in totals),
         "coverage": comparison.coverage,
         "notes": comparison.notes,
@@ -89,6 +90,14 @@ def _chapter(comparison: Comparison) -> dict[str, Any]:
         "dtype": totals[0]["workload.dtype"],
         "energy_table": totals[0]["provenance.energy_table"],
     }
+
+
+def _tables(comparison: Comparison) -> dict[str, Any] | None:
+    """Return sentences, headings and groups of cells if every energy table was asked for."""
+    if comparison.sensitivity is None:
+        return None
+    heads, groups = comparison.sensitivity.table()
+    return {"sentences": comparison.sensitivity.sentences, "heads": heads, "groups": groups}
 
 
 def _headed(sentence: str, network: str) -> tuple[str, str]:

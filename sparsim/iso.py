@@ -21,6 +21,7 @@ __all__ = ["RESOURCES", "Held", "against_reference", "hold_equal"]
 Pair = tuple[Machine, Machine]
 MOST_COPIES = 65536
 EXCEEDS = 1.05
+SHORT = 0.95
 
 RESOURCES: Mapping[str, tuple[Callable[[Resources], float], str, str]] = {  # amount, unit, what to do if it is unknown
     "multipliers": (lambda owned: owned.multipliers, "multiplies/cycle", "leave it out"),
@@ -87,7 +88,13 @@ def hold_equal(pairs: Sequence[Pair], wanted: Sequence[str], to: str | None, dty
     equal = [_equal_pair(pair, target, wanted, dtype) for pair in pairs]
     amounts = (f"{name} ({_figure(RESOURCES[name][0](target))} {RESOURCES[name][1]})" for name in wanted)
     what = " and ".join(amounts)
-    return Held(equal, reference, what, _notes(equal, owned, reference, what, wanted))
+    grown = {built.name: resources(built, dtype) for built, _ in equal}
+    notes = (
+        *_notes(equal, owned, reference, what, wanted),
+        *_basis(equal, wanted, dtype),
+        *_short(grown, target, reference, wanted),
+    )
+    return Held(equal, reference, what, notes)
 
 
 def against_reference(totals: Sequence[dict[str, Any]], held: Held) -> None:
@@ -159,3 +166,31 @@ def _notes(
             if name != "bandwidth" and more > EXCEEDS:
                 notes.append(f"{machine} has {more:.3g} times the {name} of {reference}; nothing is made smaller")
     return tuple(notes)
+
+
+def _basis(pairs: Sequence[Pair], wanted: Sequence[str], dtype: DataType) -> list[str]:
+    """Say what equal amounts rest on: power at unlike process nodes, twins of which an amount is not known."""
+    notes = []
+    nodes = {built.name: built.config.technology_nm for built, _ in pairs}
+    if "power" in wanted and len(set(nodes.values())) > 1:
+        each = ", ".join(f"{name} {nm:g}" for name, nm in nodes.items())
+        notes.append(f"power is each machine's own, as published, not scaled to one process node: {each} nm")
+    for name in wanted:
+        amount = RESOURCES[name][0]
+        unknown = dict.fromkeys(twin.name for _, twin in pairs if math.isnan(amount(resources(twin, dtype))))
+        if unknown:
+            notes.append(f"the {name} of {', '.join(unknown)} is not known: a dense twin has its machine's copies")
+    return notes
+
+
+def _short(grown: Mapping[str, Resources], target: Resources, reference: str, wanted: Sequence[str]) -> list[str]:
+    """Say which machines have less than the reference all the same: whole copies only, and no resource may exceed."""
+    notes = []
+    for name in wanted:
+        amount = RESOURCES[name][0]
+        for machine, each in grown.items():
+            share = amount(each) / amount(target)
+            if name != "bandwidth" and share < SHORT:
+                held = f"{machine} x {each.copies:,}"
+                notes.append(f"{held} has only {share:.2g} times the {name} of {reference}: no further copy fits")
+    return notes

@@ -102,7 +102,8 @@ def network_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         best: dict[str, Mapping[str, Any]] = {}
         for row in mine:
             known = best.get(row["machine.name"])
-            if not math.isnan(row["speedup"]) and (known is None or row["speedup"] > known["speedup"]):
+            pruned = row["granularity"] != "dense" and not math.isnan(row["speedup"])
+            if pruned and (known is None or row["speedup"] > known["speedup"]):
                 best[row["machine.name"]] = row
         told = ", ".join(
             f"{name} {row['speedup']:.2f}x of the products is {row['network_speedup']:.2f}x of the network "
@@ -110,5 +111,5 @@ def network_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for name, row in best.items()
         )
         size = si(mine[0]["other_bytes"], "B")
-        sentences.append(f"{network}, batch {batch}: other layers move {size}; {told}.")
+        sentences.append(f"{network}, batch {batch}: other layers move {size}{'; ' if told else ''}{told}.")
     return sentences

@@ -17,6 +17,7 @@ from sparsim.energy import DEFAULT_TABLE, load_table, refusal, table_names
 from sparsim.machines import Machine
 from sparsim.report import si
 from sparsim.rows import totals
+from sparsim.verdict import is_total
 from sparsim.workload import DataType
 
 __all__ = ["Sensitivity", "priceable", "sensitivity"]
@@ -46,6 +47,13 @@ class Sensitivity:
         import pandas as pd
 
         return pd.DataFrame(self.rows)
+
+    def beside(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows of a comparison, those of whole networks with ``energy_by_table.NAME`` [pJ]."""
+        found: dict[tuple[Any, ...], dict[str, float]] = {}
+        for row in self.rows:
+            found.setdefault(_key(row), {})[f"energy_by_table.{row['energy_table']}"] = row["energy_pj"]
+        return [{**row, **found.get(_key(row), {})} if is_total(row) else row for row in rows]
 
     def table(self) -> tuple[list[str], list[tuple[str, list[list[str]]]]]:
         """Return headings, and for each network and batch a title and cells: one column a table, few rows a machine."""

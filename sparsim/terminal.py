@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,15 +190,15 @@ def print_machines(listed: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the tables, the verdict, and what it rests on."""
-    _print_groups(*summary_rows(comparison.totals))
+    """Print the speed-ups, the verdict, where the energy goes, and what all that rests on."""
+    variant = 3 if any(row["accuracy"] is not None for row in comparison.totals) else 2
+    _print_groups(*summary_rows(comparison.totals), leading=variant)
     if any("reference" in row for row in comparison.totals):
-        _print_groups(*summary_rows(comparison.totals, "reference_speedup"))
-    _print_groups(*energy_rows(comparison.totals), left=2)
-    if comparison.sensitivity is not None:
-        _print_groups(*comparison.sensitivity.table(), left=2)
+        _print_groups(*summary_rows(comparison.totals, "reference_speedup"), leading=variant)
     print_lines(f"• {sentence}" for sentence in comparison.verdict)
+    _print_groups(*energy_rows(comparison.totals), leading=2, words=2)
     if comparison.sensitivity is not None:
+        _print_groups(*comparison.sensitivity.table(), leading=2, words=2)
         print_lines(f"• {sentence}" for sentence in comparison.sensitivity.sentences)
     print_lines([f"covers {comparison.coverage}"])
     print_lines(f"note: {note}" for note in comparison.notes)
@@ -208,11 +208,32 @@ def print_comparison(comparison: Comparison) -> None:
         print_lines([f"assumed constants: {counts} ('sparsim machines NAME' lists them with the reason)"])
 
 
-def _print_groups(heads: Sequence[str], groups: Sequence[tuple[str, Sequence[Sequence[str]]]], left: int = 1) -> None:
-    """Print a title and a table for each group; columns from ``left`` on are numbers."""
+def _print_groups(
+    heads: Sequence[str], groups: Sequence[tuple[str, Sequence[Sequence[str]]]], leading: int, words: int = 1
+) -> None:
+    """Print a title and a table for each group, or several that repeat ``leading`` columns where one is too wide.
+
+    The first ``words`` columns are words, the others numbers.
+    """
     for title, rows in groups:
         print_lines([title])
-        print_table(None, heads, rows, right=range(left, len(heads)))
+        for columns in _fitting(heads, rows, leading, Console().width):
+            cells = [[row[number] for number in columns] for row in rows]
+            print_table(None, [heads[number] for number in columns], cells, right=range(words, len(columns)))
+
+
+def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], leading: int, width: int) -> Iterator[list[int]]:
+    """Yield the columns of one table after the other, the first ``leading`` in each, none wider than ``width``."""
+    wide = [3 + max(map(len, column)) for column in zip(heads, *rows, strict=True)]  # two blanks and a rule
+    columns, room = list(range(leading)), width - 1 - sum(wide[:leading])
+    free = room
+    for number in range(leading, len(heads)):
+        if len(columns) > leading and wide[number] > free:
+            yield columns
+            columns, free = list(range(leading)), room
+        columns.append(number)
+        free -= wide[number]
+    yield columns
 
 
 def print_validation(validation: Validation, every_row: bool = False) -> None:

@@ -98,7 +98,12 @@ def _gains(group: Sequence[Row]) -> str:
             same[-1].append(row)
         else:
             same.append([row])
-    return ", ".join(f"{' and '.join(map(_pattern, rows))} {rows[0]['speedup']:.2g}x" for rows in same)
+    return ", ".join(f"{' and '.join(map(_pattern, rows))} {_factor(rows[0]['speedup'])}" for rows in same)
+
+
+def _factor(times: float) -> str:
+    """Write a speed-up with two digits, a large one in full."""
+    return f"{times:.2g}x" if times < 99.5 else f"{times:,.0f}x"
 
 
 def _carried(totals: Sequence[Row]) -> list[str]:
@@ -112,10 +117,16 @@ def _carried(totals: Sequence[Row]) -> list[str]:
         before, after = best["actual_sparsity"], best["propagated_sparsity"]
         sentences.append(
             f"{network}: channels that pruning emptied take weights of other layers along, at best {_pattern(best)}, "
-            f"from {before:.1%} to {after:.1%} zeros: {best['propagation_gain']:.2f}x faster on {best['machine.name']} "
+            f"{_rise(before, after)}: {best['propagation_gain']:.2f}x faster on {best['machine.name']} "
             f"(batch {best['batch']}) than without."
         )
     return sentences
+
+
+def _rise(before: float, after: float) -> str:
+    """Write two shares of zeros with as many digits as it takes to tell them apart."""
+    digits = next((count for count in (1, 2, 3) if f"{before:.{count}%}" != f"{after:.{count}%}"), 4)
+    return f"from {before:.{digits}%} to {after:.{digits}%} zeros"
 
 
 def _accuracies(totals: Sequence[Row]) -> list[str]:

@@ -1,12 +1,17 @@
-"""A kernel cache of the test run's own, so that no run serves another's stale code."""
+"""A kernel cache of the test run's own, so that no run serves another's stale code; examples without a deadline."""
 
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("SPARSIM_CACHE_DIR", str(Path(tempfile.gettempdir()) / "sparsim-tests"))
+
+# Cores are shared with other test processes, and the first example pays imports and compilation.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 

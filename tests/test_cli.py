@@ -229,6 +229,7 @@ def test_prune_carries_on_when_asked(sparsim, files):
         ("prune {}/net.npz -o {}/out.npz --allocation fc=x", "'x' is no number"),
         ("compare {}/net.npz --weights published", "goes with a network of the zoo"),
         ("compare lenet5 --weights publishd", "did you mean 'published'"),
+        ("compare lenet5 --other-bytes AUTO --on dense", "bytes per sample, 0 or more, or auto"),
         ("compare lenet5 --lora 99 --on dense", "larger than a side of layer"),
     ],
 )

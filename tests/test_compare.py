@@ -6,10 +6,12 @@ import pytest
 import scipy.sparse as sp
 
 import sparsim as ss
+from sparsim.compare import _notes
 from sparsim.errors import ConfigError
 from sparsim.pruning import prune
 from sparsim.simulate import network_workloads, run
-from sparsim.verdict import TOTAL, summary_rows
+from sparsim.terminal import _fitting
+from sparsim.verdict import TOTAL, _factor, _rise, summary_rows
 
 MACHINES = ["sparch", "dense", "a100", "a100-2:4"]
 PATTERNS = ["unstructured", "2:4", "block:4x4", "out_channel"]
@@ -289,3 +291,35 @@ def test_says_which_products_it_does_not_cover():
     said = ss.compare(network, on=["dense"], progress=False).coverage
     assert "all products with weights; 1 kind(s) of products without weights are left out with 16 more" in said
     assert "of the network's; 1 arrays" in said
+
+
+def test_a_note_that_differs_in_its_times_alone_is_said_once():
+    notes = ("the kernel takes 6.9 us here, the other 5.17 us", "the kernel takes 12 us here, the other 5e-01 us")
+    rows = [
+        {"machine.name": "a", "layer": f"l{i}", "details.notes": (note, "x is 2:4")} for i, note in enumerate(notes)
+    ]
+    assert _notes(rows) == [f"a, l0: {notes[0]}; other figures for l1", "a, l0, l1: x is 2:4"]
+    assert _notes([{**row, "layer": "l"} for row in rows])[0] == f"a, l: {notes[0]}; other figures in other runs"
+
+
+@pytest.mark.parametrize(("times", "text"), [(1.234, "1.2x"), (12.4, "12x"), (99.4, "99x"), (367.37, "367x")])
+def test_large_speed_ups_are_written_in_full(times, text):
+    assert _factor(times) == text
+
+
+def test_shares_of_zeros_that_differ_look_different():
+    assert _rise(0.5, 0.6) == "from 50.0% to 60.0% zeros"
+    assert _rise(0.88953, 0.89012) == "from 88.95% to 89.01% zeros"
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 300])
+def test_tables_wider_than_the_terminal_are_cut_into_several(width):
+    heads = ["pattern", "zeros", *"abcdefgh"]
+    rows = [["dense", "0.0%", *["1.00x"] * 8], ["2:4", "50.0%", *["12.00x"] * 8]]
+    tables = list(_fitting(heads, rows, 2, width))
+    assert [number for columns in tables for number in columns[2:]] == list(range(2, 10))
+    for columns in tables:
+        assert columns[:2] == [0, 1]
+        wide = 1 + sum(3 + max(len(row[number]) for row in (heads, *rows)) for number in columns)
+        assert wide <= width or len(columns) == 3
+    assert len(tables) == 1 or width < 300

@@ -162,3 +162,12 @@ def test_several_comparisons_become_chapters(comparison, tmp_path):
 def test_report_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="at least one comparison"):
         write_html([], tmp_path / "report.html")
+
+
+def test_every_energy_table_stands_on_the_page(tmp_path, page):
+    network = Network("tiny", (Layer("fc", np.random.default_rng(0).normal(size=(16, 16))),))
+    asked = compare(network, on=["sparch", "dense"], granularity=["2:4"], energy="all", progress=False)
+    text = Page(write_html(asked, tmp_path / "all.html").read_text("utf-8")).text
+    assert "han_45nm" in text
+    assert all(sentence in text for sentence in asked.sensitivity.sentences)
+    assert "Does the energy depend on the table?" not in page.text

@@ -186,6 +186,7 @@ def test_other_layers_take_the_same_bytes_on_both_sides():
     said = [sentence for sentence in given.verdict if "of the network" in sentence]
     assert len(said) == 1
     assert "other layers move 16 MB" in said[0]
+    assert "(dense)" not in said[0]
     assert not any("network_speedup" in row for row in compare().totals)
 
 
@@ -216,15 +217,16 @@ def test_coverage_counts_products_without_weights_where_their_size_is_known():
     products = network_workloads(network())
     macs = 96 * 64 + 32 * 96
 
-    def said(*texts):
+    def said(*texts, training=False):
         skipped = {f"scores {i}": f"a product without a weight: {text}" for i, text in enumerate(texts)}
-        return coverage(ss.Network("net", network().layers, skipped=skipped), products)
+        return coverage(ss.Network("net", network().layers, skipped=skipped), products, training)
 
     assert f"{macs / (macs + 1024):.1%} of the network's" in said(
         "[2, 4] x [4, 2], 2,048 multiplications for 2 samples"
     )
     assert "an unknown share" in said("no operand is constant")
     assert "at most: the sizes of 1 of them are not known" in said("1,024 multiplications", "?")
+    assert "an unknown share" in said("1,024 multiplications", training=True), "counted for inference only"
     assert "share" not in said()
 
 
@@ -272,3 +274,16 @@ def test_every_preset_tells_its_resources():
     for name in preset_names():
         dtype = DataType.INT8 if name == "tpu_v1" else FP16
         assert resources(machine(name), dtype).flat().keys() <= FIELDS.keys()
+
+
+def test_what_is_not_equal_all_the_same_is_said():
+    held = compare(on=["sparch", "a100"], iso=["multipliers", "area"], iso_to="a100")
+    assert any("sparch x" in note and "only" in note and "times the multipliers of a100" in note for note in held.notes)
+    assert not any("has only" in note for note in compare(on=["sparch", "a100"], iso=["multipliers"]).notes)
+
+
+def test_what_equal_power_rests_on_is_said():
+    pairs = [(machine("sparch"), machine("dense")), (machine("a100"), machine("a100"))]
+    notes = " ".join(hold_equal(pairs, ["power"], None, DataType.FP16).notes)
+    assert "not scaled to one process node: sparch 40, a100 7 nm" in notes
+    assert "the power of dense is not known" in notes

@@ -145,3 +145,20 @@ def test_measured_machines_have_no_energy_to_rank():
     assert not nothing.rows
     assert nothing.table()[1] == []
     assert "not known" in nothing.sentences[-1]
+
+
+def test_programs_get_the_energy_by_every_table(comparison):
+    for row, plain in zip(comparison.told_rows, comparison.rows, strict=True):
+        added = {key: row[key] for key in row.keys() - plain.keys()}
+        wanted = {f"energy_by_table.{name}" for name in table_names()} if row["layer"] == "total" else set()
+        assert added.keys() == wanted
+        if added:
+            assert added["energy_by_table.horowitz_45nm"] == pytest.approx(plain["energy_pj.total"])
+    alone = ss.compare(network(), on=OWN, progress=False)
+    assert repr(alone.told_rows) == repr(list(alone.rows))
+
+
+@pytest.mark.parametrize(("low", "high", "told"), [(9.4, 10.6, True), (9.6, 10.6, False), (9.4, 10.4, False)])
+def test_five_percent_of_savings_or_costs_are_worth_telling(low, high, told):
+    found = sensitivity(*rows_of({"horowitz_45nm": (low, 99.0), "han_45nm": (high, 99.0)}), {})
+    assert any("whether it saves energy" in sentence for sentence in found.sentences) is told

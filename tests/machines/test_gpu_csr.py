@@ -110,6 +110,7 @@ def test_one_full_row_holds_the_others_up():
     costs = [csr_times(csr_work(Csr.from_dense(array), KERNEL), 64, 4, GPU, KERNEL) for array in (even, skewed)]
     assert [cost.imbalance for cost in costs] == [1.0, 10.0]
     assert costs[1].busy > costs[0].busy
+    assert imbalance(8, 32, 128, 64, 10) == 10 * 8 / (2 * 32), "two strips of columns make twice the tasks"
 
 
 def test_nothing_to_do_is_a_launch_and_the_zeros_of_c():

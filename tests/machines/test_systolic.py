@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sparsim.errors import ConfigError
 from sparsim.machines import machine
-from sparsim.machines.tiling import SLACK
+from sparsim.machines.tiling import SLACK, Product, Widths
 from sparsim.workload import DataType, Operand, Workload
 
 SMALL = [(1, 1, 1), (4, 4, 4), (7, 9, 5), (16, 12, 8), (3, 2, 40)]
@@ -264,3 +264,25 @@ def test_slips_get_one_line(options, words):
         machine("systolic", options)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dataflow", "count", "read", "written"),
+    [
+        ("ws", 1, (64 + 2 * 80) * 2 + 80 * 4, 2 * 80 * 4),  # A once, B for each of two folds over m, sums of two over k
+        ("ws", 2, (2 * 64 + 2 * 80) * 2 + 80 * 4, 2 * 80 * 4),  # two arrays stream other parts past the same A
+        ("is", 1, (3 * 64 + 80) * 2 + 80 * 4, 2 * 80 * 4),
+        ("os", 1, (3 * 64 + 2 * 80) * 2, 80 * 4),  # sums stay in the cells
+    ],
+)
+def test_on_chip_bytes_by_hand(dataflow, count, read, written):
+    built = machine("systolic", {"array.dataflow": dataflow, "array.count": count})
+    product = Product(m=8, n=10, k=8, stored_a=64)
+    widths = Widths(a=2, b=2, partial=4, c=2)
+    assert built.array_bytes(built.mappings(product)[0], product, widths, 8, 10, 8) == (read, written)
+
+
+def test_a_tile_larger_than_the_array_takes_several_folds():
+    built = machine("systolic", {"array.dataflow": "ws", "skip_tile.rows": 8, "skip_tile.cols": 8})
+    product = Product(m=16, n=20, k=16, stored_a=128, occupied=2, cells=4)
+    assert built.array_cycles(built.mappings(product)[0], product, 16, 20, 16) == 2 * (2 * 2) * (2 * 4 + 4 + 20 - 2)
