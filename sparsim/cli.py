@@ -394,6 +394,8 @@ def main() -> None:
         _fail(str(error), 1)
     except SparsimError as error:
         _fail(str(error), 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}; try fewer rows, columns or non-zeros", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 1)
     except BrokenPipeError:

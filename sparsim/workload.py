@@ -25,6 +25,7 @@ from sparsim.network import Layer
 __all__ = ["MAX_SIDE", "DataType", "Operand", "Workload", "at_width", "layer_workload"]
 
 MAX_MATERIALISED = 2**31
+DRAWN_AT_ONCE = 2**22
 MAX_SIDE = 2**31
 NUMPY_NAMES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
@@ -189,12 +190,15 @@ def _refuse_absurd(elements: int, what: str) -> None:
 def _draw_n_of_m(rows: int, cols: int, pattern: str, seed: int) -> IntArray:
     kept, of = (int(part) for part in pattern.split(":"))
     rng = np.random.default_rng(seed)
-    blocks = -(-cols // of)
-    scores = rng.random((rows, blocks, of))
-    scores.reshape(rows, blocks * of)[:, cols:] = 2.0
-    chosen = np.sort(np.argsort(scores, axis=2)[:, :, :kept], axis=2) + np.arange(blocks)[None, :, None] * of
-    flat: IntArray = chosen.reshape(rows, blocks * kept)
-    return flat[flat < cols]
+    blocks, slab = -(-cols // of), max(1, DRAWN_AT_ONCE // max(cols, 1))
+    parts = []
+    for start in range(0, rows, slab):
+        scores = rng.random((min(slab, rows - start), blocks, of))
+        scores.reshape(-1, blocks * of)[:, cols:] = 2.0
+        chosen = np.sort(np.argsort(scores, axis=2)[:, :, :kept], axis=2) + np.arange(blocks)[None, :, None] * of
+        flat = chosen.reshape(-1, blocks * kept)
+        parts.append(flat[flat < cols])
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _draw_vnm(rows: int, cols: int, sizes: tuple[int, int, int], rng: np.random.Generator) -> IntArray:

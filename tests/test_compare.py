@@ -323,3 +323,18 @@ def test_tables_wider_than_the_terminal_are_cut_into_several(width):
         wide = 1 + sum(3 + max(len(row[number]) for row in (heads, *rows)) for number in columns)
         assert wide <= width or len(columns) == 3
     assert len(tables) == 1 or width < 300
+
+
+def test_the_dense_kernel_may_be_chosen_layer_by_layer():
+    rng = np.random.default_rng(0)
+    sizes = {"small": (512, 64), "large": (4096, 4096)}
+    layers = tuple(ss.Layer(name, rng.normal(size=size), positions=4096) for name, size in sizes.items())
+    result = ss.compare(ss.Network("two", layers), on=["a100-2:4"], granularity="2:4", progress=False)
+    rows = {row["layer"]: row for row in result.rows if row["granularity"] == "2:4"}
+    small, large, total = (rows[name] for name in ("small", "large", "total"))
+    assert small["chosen_time_s"] == small["details.dense_kernel_us"] / 1e6 < small["time_s"]
+    assert large["chosen_time_s"] == large["time_s"] < large["details.dense_kernel_us"] / 1e6
+    assert total["chosen_time_s"] == small["chosen_time_s"] + large["chosen_time_s"]
+    assert total["chosen_speedup"] > total["speedup"]
+    dense = [row for row in result.rows if row["granularity"] == "dense"]
+    assert all(row["chosen_time_s"] == row["time_s"] for row in dense)

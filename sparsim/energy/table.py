@@ -124,7 +124,7 @@ class EnergyTable:
         """
         if self.static and not inventory:
             place = "charges power x time for what a machine is built of, which this machine does not say"
-            remedy = f"use '{DEFAULT_TABLE}', or machines that say it (sparch, outerspace, dense, systolic)"
+            remedy = f"use '{DEFAULT_TABLE}', or leave out machines such as GPUs and CPUs"
             raise ConfigError(f"energy table '{self.name}' {place}; {remedy}", key="--energy")
         watts: dict[str, float] = {}
         for key, pieces in inventory.items():
@@ -158,6 +158,7 @@ def load_table(name: str = DEFAULT_TABLE) -> EnergyTable:
         raise ConfigError(f"no energy table '{leaf}'{nearest(leaf, table_names())}", key="--energy")
     data = _read(leaf)
     parent = data.pop("extends", None)
+    # whole sections: points of two memories on one line, or static power of two papers, would be no family's
     data = data if parent is None else {**_read(parent), **data}
     table = EnergyTable(
         name=leaf,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -84,10 +85,10 @@ class TensorCore(Machine):
         """
         gpu, dtype = self._gpu, workload.dtype
         self._check(dtype)
-        if gpu.mode in ("csr", "block") and not workload.a.is_dense:
-            return sparse_activity(self.name, gpu, workload)
         parts = products(workload, compact=True)
         dense = self._plan(workload, parts)
+        if gpu.mode in ("csr", "block") and not workload.a.is_dense:
+            return _beside(sparse_activity(self.name, gpu, workload), dense)
         if gpu.mode not in ("2:4", "v:n:m"):
             return self._activity(workload, dense, ())
         depth = self._depth(workload)
@@ -102,7 +103,7 @@ class TensorCore(Machine):
             sparse_us, dense_us = plan.seconds * 1e6, dense.seconds * 1e6
             kind = f"the {gpu.mode.upper() if gpu.mode == 'v:n:m' else gpu.mode} kernel"
             notes = (f"{kind} takes {sparse_us:.3g} us here, the dense one would take {dense_us:.3g} us",)
-        return self._activity(workload, plan, notes)
+        return _beside(self._activity(workload, plan, notes), dense)
 
     def _depth(self, workload: Workload) -> int | None:
         """Return the k that is left to a 2:4 kernel, None if A does not have the pattern."""
@@ -256,6 +257,11 @@ class TensorCore(Machine):
         roof = max(kernel.roofs_s, key=lambda name: kernel.roofs_s[name])
         name = {"multiply": "tensor cores", "shared_memory": "shared memory", "l2": "L2"}[roof]
         return roof, f"{name}: {waves} take{s} {times['multiply'] / total:.0%} of the run, {fixed:.0%} fixed cost"
+
+
+def _beside(sparse: Activity, dense: Plan) -> Activity:
+    """Return the activity with what the dense kernel would have taken, for who may choose for each layer."""
+    return replace(sparse, details={**sparse.details, "dense_kernel_us": dense.seconds * 1e6})
 
 
 def _with_k(parts: Mapping[Product, int], k: int) -> Counter[Product]:

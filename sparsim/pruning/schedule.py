@@ -111,7 +111,7 @@ def iterative(sparsity: float, rounds: int, every: int, start: int = 0) -> Sched
     _check_whole("every", every, 1)
     _check_whole("start", start, 0)
     _check_sparsity("sparsity", sparsity)
-    cuts = [1 - (1 - sparsity) ** (i / rounds) for i in range(1, rounds)]
+    cuts = [min(1 - (1 - sparsity) ** (i / rounds), sparsity) for i in range(1, rounds)]  # rounding must not overshoot
     return Schedule(tuple((start + i * every, cut) for i, cut in enumerate([*cuts, sparsity])))
 
 
