@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsim.errors import ConfigError, InputError, WorkloadError
 from sparsim.kernels.symbolic import product_nnz
@@ -193,10 +194,11 @@ def _draw_n_of_m(rows: int, cols: int, pattern: str, seed: int) -> IntArray:
     blocks, slab = -(-cols // of), max(1, DRAWN_AT_ONCE // max(cols, 1))
     parts = []
     for start in range(0, rows, slab):
-        scores = rng.random((min(slab, rows - start), blocks, of))
-        scores.reshape(-1, blocks * of)[:, cols:] = 2.0
+        height = min(slab, rows - start)
+        scores = rng.random((height, blocks, of))
+        scores.reshape(height, blocks * of)[:, cols:] = 2.0
         chosen = np.sort(np.argsort(scores, axis=2)[:, :, :kept], axis=2) + np.arange(blocks)[None, :, None] * of
-        flat = chosen.reshape(-1, blocks * kept)
+        flat = chosen.reshape(height, blocks * kept)
         parts.append(flat[flat < cols])
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
@@ -228,6 +230,8 @@ class Workload:
     dtype : of the values of all operands.
     groups : number of independent products (grouped and depthwise convolutions).
     b_unique_elements : elements of B before im2col repeats them, None if B is not unrolled.
+    kept_columns : columns of A by group, [groups, k], that count as filled although they may be empty here: those that
+        the larger product fills whose rows were divided. None if this is no part of one.
     weight_of : name of the layer whose weight (or its gradient) takes part; ``layer`` unless said.
     dense_twin : the product with all the layer's weights, where dense A in place of A is not the same. What a product
         is compared with does not change its cost: no part of :attr:`sha256`.
@@ -242,6 +246,7 @@ class Workload:
     b_unique_elements: int | None = None
     weight_of: str = ""
     dense_twin: Workload | None = field(default=None, repr=False)
+    kept_columns: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight_of", self.weight_of or self.layer)
@@ -323,6 +328,8 @@ class Workload:
         """Hash of everything a cost can depend on."""
         state = hashlib.sha256(self.a.digest() + self.b.digest())
         state.update(f"{self.dtype.label},{self.groups},{self.b_unique_elements}".encode())
+        if self.kept_columns is not None:
+            state.update(np.packbits(self.kept_columns).tobytes())
         return state.hexdigest()
 
 

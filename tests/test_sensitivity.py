@@ -97,7 +97,8 @@ def rows_of(energies):
         "network": "n", "batch": 1, "granularity": "2:4", "sparsity": 0.5, "actual_sparsity": 0.5, "layer": "l",
         "baseline": "d", "propagated_sparsity": 0.5, "accuracy": None, "workload.dtype": "fp16", "time_s": 1.0,
         "provenance.energy_table": "horowitz_45nm", "baseline_time_s": 1.0, "baseline_dram_bytes": 1,
-        "dram_bytes.total": 1, "unpropagated_time_s": 1.0, "chosen_time_s": 1.0, "workload.multiplies": 2, "workload.nnz_c": 1,
+        "dram_bytes.total": 1, "unpropagated_time_s": 1.0, "workload.multiplies": 2, "workload.nnz_c": 1,
+        "chosen_time_s": 1.0,
         "bounds.limited_by": "dram", "details.reason": "", "removed_weights": 0, "workload.layer": "l",
     }  # fmt: skip
     rows = [common | {"machine.name": name} for name in "AB"]

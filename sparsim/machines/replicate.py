@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
-from sparsim.machines.tiling import activation_share, referenced_b
+from sparsim.machines.tiling import activation_share, filled_columns, referenced_b
 from sparsim.matrix import IntArray
 from sparsim.workload import Operand, Workload
 
@@ -88,7 +88,8 @@ def _cycles(parts: Sequence[Part]) -> int:
 def _content(part: Workload, whole: Workload) -> bytes:
     """Return what tells parts with the same cost; B is one for all but groups with a B of their own."""
     own_b = part.b.digest() if whole.groups > 1 else b""
-    return part.a.digest() + own_b + str(part.groups).encode()
+    kept = b"" if part.kept_columns is None else np.packbits(part.kept_columns).tobytes()
+    return part.a.digest() + own_b + kept + str(part.groups).encode()
 
 
 def row_parts(workload: Workload, copies: int) -> list[Workload]:
@@ -105,6 +106,8 @@ def row_parts(workload: Workload, copies: int) -> list[Workload]:
     per_group = work.m // work.groups
     items = work.groups if whole_groups else work.m
     edges = [items] if whole_groups else list(range(per_group, work.m + 1, per_group))
+    if work.kept_columns is None and work.a.pattern != "dense":
+        work = replace(work, kept_columns=filled_columns(work.a, work.groups))
     return [_part(work, start, stop, whole_groups) for start, stop in pairwise(_cuts(work, items, edges, copies))]
 
 
@@ -170,6 +173,7 @@ def _part(work: Workload, start: int, stop: int, whole_groups: bool) -> Workload
         a=_slice(work.a, *rows),
         b=_slice(work.b, first * work.k, (first + groups) * work.k),
         groups=groups,
+        kept_columns=None if work.kept_columns is None else work.kept_columns[first : first + groups],
         b_unique_elements=None if unique is None else -(-unique * groups // work.groups),
     )
 

@@ -23,7 +23,7 @@ from sparsim.machines.base import Machine, MachineConfig
 from sparsim.machines.gemm_kernel import Kernel, best_kernel, compressed_bytes, padded
 from sparsim.machines.gpu import GROUPS_OF, TensorCoreConfig
 from sparsim.machines.gpu_sparse import sparse_activity
-from sparsim.machines.tiling import Product, activation_share, filled_columns, products, referenced_b, select
+from sparsim.machines.tiling import Product, activation_share, kept_columns, products, referenced_b, select
 from sparsim.n_of_m import follows_n_of_m, vnm_k
 from sparsim.workload import DataType, Operand, Workload
 
@@ -289,7 +289,7 @@ def _structured_k(workload: Workload, kept: int, of: int) -> int | None:
     """Return the k that A has as an N:M operand (without its empty columns if it still is one), None if it is none."""
     a = workload.a
     if workload.groups == 1 and a.matrix is not None and a.nnz:
-        packed = select(a.csr, a.row_lengths > 0, filled_columns(a, 1)[0])
+        packed = select(a.csr, a.row_lengths > 0, kept_columns(workload)[0])
         if follows_n_of_m(packed, kept, of):
             return packed.shape[1]
     return a.cols if _follows(a, kept, of) else None

@@ -25,6 +25,7 @@ __all__ = [
     "activation_share",
     "choose_tiling",
     "filled_columns",
+    "kept_columns",
     "occupied_tiles",
     "products",
     "referenced_b",
@@ -118,6 +119,16 @@ def filled_columns(operand: Operand, groups: int) -> npt.NDArray[np.bool_]:
     return filled
 
 
+def kept_columns(workload: Workload) -> npt.NDArray[np.bool_]:
+    """Return which columns of each group of A a dense machine multiplies, [groups, k].
+
+    Those that hold an element; in a part of a larger product those that do so anywhere, as no machine packs its share
+    of the rows anew.
+    """
+    filled = filled_columns(workload.a, workload.groups)
+    return filled if workload.kept_columns is None else filled | workload.kept_columns
+
+
 def _filled_rows(operand: Operand) -> npt.NDArray[np.bool_]:
     """Return which rows hold an element; a rule gives each row the same number."""
     if operand.matrix is None:
@@ -156,7 +167,7 @@ def _filled(workload: Workload) -> tuple[Array, Array, Array, Array]:
     elif _fills(a, groups) and (bare or _fills(b, groups)):
         counts = (workload.m // groups, workload.k, workload.n, 0 if bare else workload.k)
     else:
-        of_a = filled_columns(a, groups)
+        of_a = kept_columns(workload)
         kept = of_a & _filled_rows(b).reshape(groups, -1)
         rows = _filled_rows(a).reshape(groups, -1).sum(axis=1)
         return rows, of_a.sum(axis=1), _filled_b(workload, kept), kept.sum(axis=1)
