@@ -237,8 +237,13 @@ class Machine(ABC):
             return self.run_one(workload)
         if self.measured:
             raise ConfigError(f"{copies} copies of a machine that is measured", key=f"{self.name}.copies", allowed="1")
-        site = Site(copies, self._alone, self.peak_of_one(workload.dtype), self.config.im2col)
+        site = Site(copies, self._alone, self.peak_of_one(workload.dtype), self.config.im2col, self.skips_zeros)
         return run_copies(site, workload)
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether single zeros of A cost nothing; a dense machine at most leaves out rows and columns."""
+        return False
 
     def _alone(self, busy: int) -> Callable[[Workload], Activity]:
         """Return how one copy runs a product while ``busy`` of them share the bandwidth."""

@@ -151,6 +151,11 @@ class OuterSpace(Machine):
     config_class: ClassVar[type[MachineConfig]] = OuterSpaceConfig
     config: OuterSpaceConfig
 
+    @property
+    def skips_zeros(self) -> bool:
+        """True: work is by element."""
+        return True
+
     def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of processing elements, whatever the type."""
         return float(self.config.tiles.count * self.config.tiles.pes)

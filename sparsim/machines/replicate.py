@@ -44,12 +44,14 @@ class Site(NamedTuple):
     alone : from how many of them work, and so share the bandwidth, to how one runs a product.
     peak : multiplies that one can do at most [1/cycle].
     im2col : where they unroll the activations of convolutions.
+    skips_zeros : whether single zeros cost them nothing, so that a row's share is its multiplies.
     """
 
     copies: int
     alone: Callable[[int], Callable[[Workload], Activity]]
     peak: float
     im2col: str
+    skips_zeros: bool
 
 
 class Part(NamedTuple):
@@ -73,7 +75,7 @@ def run_copies(site: Site, workload: Workload) -> Activity:
 
 def _run_parts(site: Site, workload: Workload, copies: int) -> list[Part]:
     """Run the rows on as many copies; equal parts once."""
-    parts = row_parts(workload, copies)
+    parts = row_parts(workload, copies, site.skips_zeros)
     run_one = site.alone(len(parts))
     equal: dict[bytes, list[Workload]] = {}
     for part in parts:
@@ -92,10 +94,11 @@ def _content(part: Workload, whole: Workload) -> bytes:
     return part.a.digest() + own_b + kept + str(part.groups).encode()
 
 
-def row_parts(workload: Workload, copies: int) -> list[Workload]:
+def row_parts(workload: Workload, copies: int, by_multiplies: bool = True) -> list[Workload]:
     """Return the products of at most ``copies`` contiguous ranges of rows, in order.
 
-    The largest number of multiplies is the least that contiguous ranges allow; rows of a rule count alike. An N:M rule
+    The largest number of multiplies (or else of rows that hold anything) is the least that contiguous ranges allow;
+    rows of a rule count alike. An N:M rule
     is drawn anew for every range, with its seed, so that equal ranges are equal; but only beside a dense B, where the
     positions change no count of products.
     """
@@ -108,7 +111,8 @@ def row_parts(workload: Workload, copies: int) -> list[Workload]:
     edges = [items] if whole_groups else list(range(per_group, work.m + 1, per_group))
     if work.kept_columns is None and work.a.pattern != "dense":
         work = replace(work, kept_columns=filled_columns(work.a, work.groups))
-    return [_part(work, start, stop, whole_groups) for start, stop in pairwise(_cuts(work, items, edges, copies))]
+    cuts = _cuts(work, items, edges, copies, by_multiplies)
+    return [_part(work, start, stop, whole_groups) for start, stop in pairwise(cuts)]
 
 
 def _explicit(workload: Workload) -> Workload:
@@ -121,12 +125,13 @@ def _explicit(workload: Workload) -> Workload:
     return replace(workload, a=a, b=b)
 
 
-def _cuts(work: Workload, items: int, edges: Sequence[int], copies: int) -> list[int]:
+def _cuts(work: Workload, items: int, edges: Sequence[int], copies: int, by_multiplies: bool) -> list[int]:
     """Return where ranges of rows, or of groups, begin and end."""
     if work.a.matrix is None and (work.b.matrix is None or work.groups == 1):
         step = -(-edges[0] // max(copies // len(edges), 1))
         return [0, *(cut for start, end in pairwise((0, *edges)) for cut in (*range(start + step, end, step), end))]
-    total = _products_before(work)[:: work.m // items]
+    before = _products_before(work) if by_multiplies else _rows_before(work)
+    total = before[:: work.m // items]
     largest = int(np.diff(total).max())
     least, most = max(largest, -(-int(total[-1]) // copies)), int(total[-1])
     best = None
@@ -138,6 +143,11 @@ def _cuts(work: Workload, items: int, edges: Sequence[int], copies: int) -> list
         else:
             best, most = found, cap
     return best
+
+
+def _rows_before(work: Workload) -> IntArray:
+    """Return the rows that hold anything before each row, and all of them at the end."""
+    return np.concatenate([[0], np.cumsum(work.a.row_lengths > 0)]).astype(np.int64)
 
 
 def _products_before(work: Workload) -> IntArray:

@@ -37,6 +37,11 @@ class SpArch(Machine):
     config_class: ClassVar[type[MachineConfig]] = SpArchConfig
     config: SpArchConfig
 
+    @property
+    def skips_zeros(self) -> bool:
+        """True: work is by element."""
+        return True
+
     def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of multipliers."""
         return float(self.config.multipliers.groups * self.config.multipliers.group_width)

@@ -61,6 +61,11 @@ class TensorCore(Machine):
     def _gpu(self) -> TensorCoreConfig:
         return cast(TensorCoreConfig, self.config)
 
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether its kernels work by element, or by tiles that hold anything."""
+        return self._gpu.mode in ("csr", "block")
+
     def peak_of_one(self, dtype: DataType) -> float:
         """Return the dense rate: 2:4 doubles the multiplies a dense kernel would need, not those that are done."""
         self._check(dtype)

@@ -115,6 +115,11 @@ class TiledGemm(Machine):
         """Multiple that tile sizes are rounded to, so that few of them pad the array."""
         return min(self.units, 64)
 
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether empty tiles are left out."""
+        return self._dense.skip == "empty_tiles"
+
     def peak_of_one(self, dtype: DataType) -> float:
         """Return the number of multipliers: none of them works on more than one product a cycle, whatever the type."""
         return float(self.units)
