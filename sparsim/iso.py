@@ -169,8 +169,12 @@ def _notes(
 
 
 def _basis(pairs: Sequence[Pair], wanted: Sequence[str], dtype: DataType) -> list[str]:
-    """Say what equal amounts rest on: power at unlike process nodes, twins of which an amount is not known."""
+    """Say what equal amounts rest on: unlike clocks, power at unlike process nodes, twins of which one is not known."""
     notes = []
+    clocks = {built.name: built.config.clock_ghz for built, _ in pairs}
+    if "multipliers" in wanted and len(set(clocks.values())) > 1:
+        each = ", ".join(f"{name} {ghz:g}" for name, ghz in clocks.items())
+        notes.append(f"multipliers are counted a cycle, clocks are each machine's own: {each} GHz")
     nodes = {built.name: built.config.technology_nm for built, _ in pairs}
     if "power" in wanted and len(set(nodes.values())) > 1:
         each = ", ".join(f"{name} {nm:g}" for name, nm in nodes.items())

@@ -87,7 +87,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         losers = [p for p in dict.fromkeys(map(_pattern, mine)) if p not in set(map(_pattern, pays))]
         never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
         sentences.append(f"{head}{gains}.{never} {_why(pays[0])}")
-    return sentences + _chosen(totals) + _carried(totals) + _accuracies(totals)
+    return sentences + _held_equal(totals) + _chosen(totals) + _carried(totals) + _accuracies(totals)
 
 
 def _gains(group: Sequence[Row]) -> str:
@@ -104,6 +104,25 @@ def _gains(group: Sequence[Row]) -> str:
 def _factor(times: float) -> str:
     """Write a speed-up with two digits, a large one in full."""
     return f"{times:.2g}x" if times < 99.5 else f"{times:,.0f}x"
+
+
+def _held_equal(totals: Sequence[Row]) -> list[str]:
+    """Rank machines of one size, each with its fastest pattern."""
+    sentences = []
+    ranked = [row for row in totals if not isnan(row.get("reference_speedup", float("nan")))]
+    for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in ranked):
+        best: dict[str, Row] = {}
+        for row in (row for row in ranked if (row["network"], row["batch"]) == (network, batch)):
+            if row["reference_speedup"] > best.get(row["machine.name"], {}).get("reference_speedup", 0.0):
+                best[row["machine.name"]] = row
+        order = sorted(best.values(), key=lambda row: -float(row["reference_speedup"]))
+        named = [f"{row['machine.name']} {row['reference_speedup']:.2g}x with {_pattern(row)}" for row in order]
+        if named:
+            sentences.append(
+                f"{network}, batch {batch}, held equal {order[0]['held_equal']}: of the speed of "
+                f"{order[0]['reference']}'s dense weights, {', '.join(named)}."
+            )
+    return sentences
 
 
 def _chosen(totals: Sequence[Row]) -> list[str]:

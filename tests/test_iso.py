@@ -40,6 +40,16 @@ def held():
     return compare(iso="multipliers")
 
 
+def test_the_verdict_ranks_machines_of_one_size(held):
+    ranking = next(sentence for sentence in held.verdict if "held equal multipliers" in sentence)
+    best = {}
+    for row in (row for row in held.totals if row["granularity"] != "dense"):
+        best[row["machine.name"]] = max(row["reference_speedup"], best.get(row["machine.name"], 0))
+    places = [ranking.index(f" {name} {speed:.2g}x") for name, speed in sorted(best.items(), key=lambda each: -each[1])]
+    assert places == sorted(places)
+    assert any("clocks are each machine's own" in note for note in held.notes)
+
+
 def pairs(*names, **fields):
     built = [machine(name, fields) for name in names]
     return [(each, machine(each.baseline)) for each in built]
