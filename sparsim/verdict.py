@@ -62,12 +62,19 @@ def _zeros(row: Row) -> str:
     return before if before == after else f"{before} → {after}"
 
 
+def _grouped(rows: Sequence[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Return the rows that agree in ``keys`` together, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(groups.items())
+
+
 def verdict(rows: Sequence[Row]) -> list[str]:
     """Say for every machine and batch what pays, what does not, and why."""
     totals = [row for row in rows if is_total(row) and row["granularity"] != "dense" and not isnan(row["speedup"])]
     sentences = []
-    for network, name, batch in dict.fromkeys((r["network"], r["machine.name"], r["batch"]) for r in totals):
-        mine = [r for r in totals if (r["network"], r["machine.name"], r["batch"]) == (network, name, batch)]
+    for (network, name, batch), mine in _grouped(totals, "network", "machine.name", "batch"):
         pays = sorted((row for row in mine if row["speedup"] >= PAYS), key=lambda row: -float(row["speedup"]))
         head = f"{name}, {network}, batch {batch}: "
         if not pays:
@@ -110,9 +117,9 @@ def _held_equal(totals: Sequence[Row]) -> list[str]:
     """Rank machines of one size, each with its fastest pattern."""
     sentences = []
     ranked = [row for row in totals if not isnan(row.get("reference_speedup", float("nan")))]
-    for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in ranked):
+    for (network, batch), mine in _grouped(ranked, "network", "batch"):
         best: dict[str, Row] = {}
-        for row in (row for row in ranked if (row["network"], row["batch"]) == (network, batch)):
+        for row in mine:
             if row["reference_speedup"] > best.get(row["machine.name"], {}).get("reference_speedup", 0.0):
                 best[row["machine.name"]] = row
         order = sorted(best.values(), key=lambda row: -float(row["reference_speedup"]))
@@ -128,8 +135,7 @@ def _held_equal(totals: Sequence[Row]) -> list[str]:
 def _chosen(totals: Sequence[Row]) -> list[str]:
     """Say what a library user gains who runs the dense kernel in the layers where the sparse one is slower."""
     sentences = []
-    for network, name, batch in dict.fromkeys((r["network"], r["machine.name"], r["batch"]) for r in totals):
-        mine = [r for r in totals if (r["network"], r["machine.name"], r["batch"]) == (network, name, batch)]
+    for (network, name, batch), mine in _grouped(totals, "network", "machine.name", "batch"):
         gains = [row for row in mine if row["chosen_speedup"] >= NOTED * row["speedup"]]
         if gains:
             best = max(gains, key=lambda row: float(row["chosen_speedup"]))
