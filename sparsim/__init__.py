@@ -28,6 +28,7 @@ _HOME = {
     "inspect": "inspect",
     "load": "io",
     "machine": "machines",
+    "plot": "plot",
     "product": "simulate",
     "prune": "pruning",
     "save_network": "io",
@@ -36,7 +37,7 @@ _HOME = {
     "validate": "fidelity",
     "zoo": "zoo",
 }
-_MODULES = ("datasets", "torch", "zoo")
+_MODULES = ("datasets", "plot", "torch", "zoo")
 
 __all__ = [
     "Comparison",
@@ -52,6 +53,7 @@ __all__ = [
     "inspect",
     "load",
     "machine",
+    "plot",
     "product",
     "prune",
     "save_network",
@@ -61,7 +63,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from sparsim import datasets, zoo
+    from sparsim import datasets, plot, zoo
     from sparsim.compare import Comparison, compare
     from sparsim.fidelity import validate
     from sparsim.inspect import inspect

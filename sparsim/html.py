@@ -17,15 +17,9 @@ from typing import TYPE_CHECKING, Any
 from sparsim import __version__
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError
-from sparsim.plot import (
-    engineering,
-    plot_accuracy,
-    plot_energy,
-    plot_footprint,
-    plot_speedup,
-    plot_traffic,
-    total_rows,
-)
+from sparsim.plot import plot_accuracy, plot_energy, plot_footprint, plot_speedup, plot_traffic
+from sparsim.plot.draw import engineering
+from sparsim.plot.rows import total_rows
 from sparsim.verdict import is_total
 
 if TYPE_CHECKING:

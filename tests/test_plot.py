@@ -10,17 +10,9 @@ from matplotlib.figure import Figure
 from sparsim.compare import compare
 from sparsim.errors import ConfigError
 from sparsim.network import Layer, Network
-from sparsim.plot import (
-    engineering,
-    overview,
-    plot_accuracy,
-    plot_energy,
-    plot_footprint,
-    plot_speedup,
-    plot_traffic,
-    total_rows,
-    variant_label,
-)
+from sparsim.plot import overview, plot_accuracy, plot_energy, plot_footprint, plot_speedup, plot_traffic
+from sparsim.plot.draw import engineering, variant_label
+from sparsim.plot.rows import total_rows
 from sparsim.storage import network_storage
 
 MACHINES = ["sparch", "dense", "a100", "a100-2:4"]

@@ -32,7 +32,7 @@ import torch
 
 from sparsim.errors import InputError, SparsimError
 from sparsim.network import Network
-from sparsim.plot import MARKERS, PALETTE
+from sparsim.plot.draw import MARKERS, PALETTE
 from sparsim.pruning import parse_granularity, prune
 
 matplotlib.use("Agg")

@@ -1,0 +1,185 @@
+"""Pictures of a comparison: speed-up, energy by component, DRAM traffic by stream, accuracy against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from sparsim.errors import ConfigError
+from sparsim.plot.draw import (
+    MARKERS,
+    PALETTE,
+    engineering,
+    is_known,
+    label_points,
+    legend_beside,
+    look,
+    name_variants,
+    new_axes,
+    plain,
+    ratio_axis,
+    split_label,
+    title_of,
+    variant_label,
+    words,
+)
+from sparsim.plot.rows import total_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sparsim.plot.rows import Source
+
+__all__ = ["plot_accuracy", "plot_energy", "plot_speedup", "plot_traffic"]
+
+STREAMS = {
+    "a": "A (weights)",
+    "b": "B (activations)",
+    "partial_read": "partial results, read",
+    "partial_write": "partial results, written",
+    "c": "C (results)",
+}
+AGAINST = {
+    "energy": ("energy_pj.total", 1e-12, "energy", "J"),
+    "time": ("time_s", 1.0, "time", "s"),
+    "speedup": ("speedup", 1.0, "speed-up against dense twin", "×"),
+}
+
+
+def plot_speedup(comparison: Source, batch: int | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the speed-up of every variant on every machine as bars that rise or fall from 1, the dense twin.
+
+    Parameters
+    ----------
+    comparison : a comparison or its DataFrame.
+    batch : samples; None takes the largest there is.
+    ax : where to draw; None makes a figure.
+    """
+    rows = total_rows(comparison, batch)
+    variants = list(dict.fromkeys((row["granularity"], row["sparsity"]) for row in rows))
+    machines = list(dict.fromkeys((row["machine.name"], row["baseline"]) for row in rows))
+    ax = ax or new_axes()
+    width = 0.82 / len(machines)
+    for number, (machine, baseline) in enumerate(machines):
+        mine = [row for row in rows if (row["machine.name"], row["baseline"]) == (machine, baseline)]
+        places = [variants.index((row["granularity"], row["sparsity"])) for row in mine]
+        x = [place + (number - (len(machines) - 1) / 2) * width for place in places]
+        heights = [row["speedup"] - 1 for row in mine]
+        label = f"{plain(machine)} vs {'itself' if machine == baseline else plain(baseline)}"
+        ax.bar(x, heights, width, bottom=1, label=label, linewidth=1, **look(number))
+        _name_best(ax, x, mine)
+    ax.axhline(1, color="black", linewidth=1, label="1: dense twin")
+    ax.margins(y=0.14)
+    ratio_axis(ax, [row["speedup"] for row in rows], "y")
+    name_variants(ax, variants)
+    ax.set_ylabel("speed-up against dense twin, ×")
+    ax.set_title(title_of(rows), loc="left")
+    legend_beside(ax)
+    return ax
+
+
+def plot_energy(comparison: Source, machine: str, batch: int | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the energy of every variant on one machine, stacked by component; parameters as in :func:`plot_traffic`."""
+    return _stacked(total_rows(comparison, batch, machine), "energy_pj.", ("energy", 1e-12, "J"), {}, ax)
+
+
+def plot_traffic(comparison: Source, machine: str, batch: int | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the bytes on the DRAM bus of every variant on one machine, stacked by stream.
+
+    Parameters
+    ----------
+    comparison : a comparison or its DataFrame.
+    machine : name of the machine.
+    batch : samples; None takes the largest there is.
+    ax : where to draw; None makes a figure.
+    """
+    return _stacked(total_rows(comparison, batch, machine), "dram_bytes.", ("DRAM traffic", 1.0, "B"), STREAMS, ax)
+
+
+def plot_accuracy(
+    comparison: Source,
+    machine: str,
+    batch: int | None = None,
+    ax: Axes | None = None,
+    *,
+    against: Literal["energy", "speedup", "time"] = "energy",
+) -> Axes:
+    """Draw measured accuracy against cost, one point per variant; a label that finds no room is left out.
+
+    Parameters
+    ----------
+    comparison : a comparison or its DataFrame.
+    machine : name of the machine.
+    batch : samples; None takes the largest there is.
+    ax : where to draw; None makes a figure.
+    against : the cost on the horizontal axis.
+
+    Raises
+    ------
+    ConfigError
+        If no accuracy was measured, or nothing is called ``against``.
+    """
+    if against not in AGAINST:
+        raise ConfigError(f"no cost '{against}'", key="against", allowed=", ".join(AGAINST))
+    key, factor, name, unit = AGAINST[against]
+    rows = [row for row in total_rows(comparison, batch, machine) if is_known(row["accuracy"])]
+    if not rows:
+        raise ConfigError("no accuracy was measured for any variant", key="accuracy")
+    ax = ax or new_axes()
+    divisor, prefix = (1.0, "") if against == "speedup" else engineering(factor * max(row[key] for row in rows))
+    patterns = list(dict.fromkeys(row["granularity"] for row in rows))
+    points = []
+    for number, pattern in enumerate(patterns):
+        mine = sorted((row for row in rows if row["granularity"] == pattern), key=lambda row: float(row["sparsity"]))
+        x = [factor * row[key] / divisor for row in mine]
+        y = [100 * row["accuracy"] for row in mine]
+        marker = MARKERS[number % len(MARKERS)]
+        ax.plot(x, y, marker=marker, label=plain(pattern), linewidth=1, color=PALETTE[(number - 1) % len(PALETTE)])
+        texts = [split_label(variant_label(pattern, row["sparsity"]))[-1] for row in mine]
+        points += list(zip(x, y, texts, strict=True))
+    ratio_axis(ax, [x for x, _, _ in points], "x", "×" if against == "speedup" else "")
+    ax.set(xlabel=f"{name}, {prefix}{unit}", ylabel="accuracy, %")
+    ax.margins(0.12)
+    if against == "speedup":
+        ax.axvline(1, color="black", linewidth=0.5, zorder=0)
+    ax.set_title(title_of(rows, machine), loc="left")
+    legend_beside(ax)
+    label_points(ax, points)
+    return ax
+
+
+def _stacked(
+    rows: Sequence[Mapping[str, Any]],
+    prefix: str,
+    measure: tuple[str, float, str],
+    names: Mapping[str, str],
+    ax: Axes | None,
+) -> Axes:
+    name, factor, unit = measure
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix) and key != f"{prefix}total")
+    parts = {key: [factor * row[key] if is_known(row.get(key)) else 0.0 for row in rows] for key in keys}
+    parts = dict(sorted(parts.items(), key=lambda part: -max(part[1])))
+    twin = factor * max(row[f"baseline_{prefix[:-1]}"] for row in rows)
+    divisor, si = engineering(max(twin, *(factor * row[f"{prefix}total"] for row in rows)))
+    ax = ax or new_axes()
+    bottom = [0.0] * len(rows)
+    for number, (key, values) in enumerate((key, values) for key, values in parts.items() if max(values) > 0):
+        heights = [value / divisor for value in values]
+        label = names.get(key.removeprefix(prefix), words(key.removeprefix(prefix)))
+        ax.bar(range(len(rows)), heights, 0.75, bottom=bottom, label=label, linewidth=0, **look(number))
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    baseline = plain(rows[0]["baseline"])
+    ax.axhline(twin / divisor, color="black", linestyle="--", linewidth=1, label=f"dense twin on {baseline}")
+    name_variants(ax, [(row["granularity"], row["sparsity"]) for row in rows])
+    ax.set_ylabel(f"{name}, {si}{unit}")
+    ax.set_title(title_of(rows, rows[0]["machine.name"]), loc="left")
+    legend_beside(ax, reverse=True)
+    return ax
+
+
+def _name_best(ax: Axes, x: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the number on a machine's highest bar."""
+    place, best = max(zip(x, (row["speedup"] for row in rows), strict=True), key=lambda bar: bar[1])
+    if best > 1.05:
+        style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": "small"}
+        ax.annotate(f"{best:.3g}", (place, best), (0, 2), textcoords="offset points", **style)
