@@ -20,7 +20,7 @@ from sparsim.workload import Operand, Workload
 __all__ = ["Table", "totals"]
 
 SUMMED = (
-    *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "time_s", "bounds.compulsory_bytes"),
+    *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "cycles.stages.", "time_s", "bounds.compulsory_bytes"),
     *("baseline_", "removed_weights", "unpropagated_time_s", "chosen_time_s"),
     *("storage.best_bytes", "storage.dense_bytes", "storage.index_bytes", "details.a_value_bytes"),
     "details.a_index_bytes",

@@ -1,0 +1,98 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsim.errors import ConfigError
+
+__all__ = [
+    "Allocation",
+    "Columns",
+    "Criterion",
+    "Csv",
+    "Density",
+    "Dtype",
+    "Energy",
+    "Granularity",
+    "IndexBytes",
+    "Input",
+    "Json",
+    "Nnz",
+    "Orientation",
+    "Propagate",
+    "Propagation",
+    "Saliency",
+    "Set",
+    "Sparsity",
+    "Weights",
+    "one_output",
+]
+
+
+class Orientation(StrEnum):
+    """How a layer is laid on a machine that can choose."""
+
+    AUTO = "auto"
+    WX = "wx"
+    XTWT = "xtwt"
+
+
+class Propagate(StrEnum):
+    """How far sparsity is carried along the network."""
+
+    AUTO = "auto"
+    CHAIN = "chain"
+    OFF = "off"
+
+
+class IndexBytes(StrEnum):
+    """Bytes of an index in a storage format."""
+
+    ONE = "1"
+    TWO = "2"
+    FOUR = "4"
+    EIGHT = "8"
+    AUTO = "auto"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print one CSV row per result.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a machine field; repeat.")]
+Dtype = Annotated[str | None, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")]
+Energy = Annotated[str, typer.Option(help="Energy table, NAME@NM to scale it; with compare 'all': every one.")]
+Input = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="CxHxW", help="Input size of the network, or LAYER=CxHxW of one; repeat."),
+]
+Granularity = Annotated[
+    str | None, typer.Option(help="Patterns: unstructured, 2:4, vector:4, block:4x4, kernel, out_channel, head:64 …")
+]
+Sparsity = Annotated[str | None, typer.Option(help="Shares of zeros: 0.5,0.9 …")]
+Density = Annotated[str | None, typer.Option(help="Shares of non-zeros instead.")]
+Nnz = Annotated[str | None, typer.Option(help="Numbers of non-zeros in all pruned layers instead.")]
+Allocation = Annotated[
+    str, typer.Option(help="Who may keep how much: uniform, global, erdos_renyi_kernel, or LAYER=SPARSITY,…")
+]
+Criterion = Annotated[str, typer.Option(help="What a weight is worth: magnitude, random, obd, wanda, gradient.")]
+Saliency = Annotated[
+    Path | None, typer.Option(help="Arrays by layer (.npz, .safetensors) that obd, wanda and gradient need.")
+]
+Propagation = Annotated[
+    Propagate, typer.Option(help="Also take the weights that pruning made useless in other layers.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Of a network of the zoo: random, published[:NAME], published-skewed, uniform:D, shape."),
+]
+Columns = Annotated[int | None, typer.Option(help="B is dense (see --activation-density) with this many columns.")]
+
+
+def one_output(as_json: bool, as_csv: bool) -> None:
+    """Refuse two output formats at once."""
+    if as_json and as_csv:
+        raise ConfigError("goes without --csv", key="--json")
