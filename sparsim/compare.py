@@ -22,7 +22,7 @@ from sparsim.machines import Machine, machine
 from sparsim.other_layers import ESTIMATED, OtherBytes, add_other_layers, check_other_bytes, network_sentences
 from sparsim.pruning import Criterion
 from sparsim.resources import normalised, resources, unlike
-from sparsim.rows import Table, totals
+from sparsim.rows import Products, Table, totals
 from sparsim.runs import Plan
 from sparsim.sensitivity import Sensitivity, priceable, sensitivity
 from sparsim.simulate import network_workloads
@@ -181,7 +181,7 @@ def compare(
     held = hold_equal(list(zip(machines, twins, strict=True)), _several(iso, "iso", some=False), iso_to, kind)
     (first, *others), refused = _tables(energy, [*machines, *twins], dtype)
     plan = Plan(first, orientation, jobs, others)
-    table = Table(plan, held.pairs, {layer.name for layer in network})
+    table = Table(plan, held.pairs, Products({layer.name for layer in network}))
     products = training_workloads if training else network_workloads
     options: dict[str, Any] = {"dtype": dtype, "columns": columns, "seed": seed}
     rows: list[dict[str, Any]] = []

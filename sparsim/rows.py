@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from sparsim.formats import FormatSize
 from sparsim.machines import Machine
 from sparsim.network import Layer
+from sparsim.report import Report
 from sparsim.runs import Plan
 from sparsim.storage import best_format
 from sparsim.variants import Variant
 from sparsim.verdict import TOTAL
 from sparsim.workload import Operand, Workload
 
-__all__ = ["Table", "totals"]
+__all__ = ["Product", "Products", "Table", "product_row", "totals"]
 
 SUMMED = (
     *("workload.", "dram_bytes.", "energy_pj.", "cycles.total", "cycles.stages.", "time_s", "bounds.compulsory_bytes"),
@@ -41,78 +42,62 @@ def _dense(workload: Workload) -> Workload:
     )
 
 
-@dataclass(frozen=True)
-class Table:
-    """Makes the rows of a variant.
+class Product(NamedTuple):
+    """One product of a variant, and what its rows say whatever the machine.
 
     Parameters
     ----------
-    plan : runs the products.
-    machines : each with the machine its dense weights run on.
-    known : layers of the network as it came; an adapter's layers have no dense twin.
-    priced : for every row in order, energy tables to pJ of the product and of its dense twin.
+    head : columns known before any machine runs; plain values.
+    has_twin : whether the dense network has this product too; an adapter's layers have no twin.
+    run : the product.
+    before : the same without propagated sparsity.
+    dense : the same with all weights.
+    """
+
+    head: Mapping[str, Any]
+    has_twin: bool
+    run: Workload
+    before: Workload
+    dense: Workload
+
+
+@dataclass(frozen=True)
+class Products:
+    """Finds the products of a variant.
+
+    Parameters
+    ----------
+    known : layers of the network as it came.
     stored : the best storage format of every layer that is still around.
     """
 
-    plan: Plan
-    machines: Sequence[tuple[Machine, Machine]]
     known: Collection[str]
-    priced: list[Mapping[str, tuple[float, float]]] = field(default_factory=list)
     stored: WeakKeyDictionary[Layer, FormatSize] = field(default_factory=WeakKeyDictionary, repr=False)
 
-    def rows(
+    def of(
         self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
-    ) -> list[dict[str, Any]]:
-        """Return one row per product and machine; ``before`` are the products without propagated sparsity."""
-        twins = [_dense(workload) for workload in run]
-        every = {id(workload): workload for workload in (*run, *before)}.values()
-        self.plan.run(
-            [(w, m) for w in every for m, _ in self.machines] + [(w, t) for w in twins for _, t in self.machines]
-        )
-        return [
-            self._row(variant, batch, (run[i], before[i], twins[i]), built, twin)
-            for i in range(len(run))
-            for built, twin in self.machines
-        ]
+    ) -> Iterator[Product]:
+        """Yield one for each of ``run``; ``before`` are the products without propagated sparsity."""
+        for workload, unpropagated in zip(run, before, strict=True):
+            head = self._head(variant, batch, workload)
+            yield Product(head, workload.weight_of in self.known, workload, unpropagated, _dense(workload))
 
-    def _row(
-        self,
-        variant: Variant,
-        batch: int,
-        products: tuple[Workload, Workload, Workload],
-        built: Machine,
-        other: Machine,
-    ) -> dict[str, Any]:
-        """Return one row; equal layers share a report, so names come from the workload."""
-        workload, before, dense = products
-        report, twin = self.plan.report(workload, built), self.plan.report(dense, other)
-        flat = report.flat() | {"workload.name": workload.name, "workload.layer": workload.layer}
-        has_twin = workload.weight_of in self.known
+    def _head(self, variant: Variant, batch: int, workload: Workload) -> dict[str, Any]:
         forward = workload.layer in (workload.weight_of, f"{workload.weight_of}:forward")
-        row: dict[str, Any] = {
+        return {
             "network": variant.network.name,
             "batch": batch,
             "granularity": variant.granularity,
             "sparsity": variant.sparsity,
             "actual_sparsity": variant.pruned.sparsity,
             "propagated_sparsity": variant.network.sparsity,
-            "layer": flat["workload.layer"],
-            "machine.name": report.machine,
-            "baseline": twin.machine,
+            "layer": workload.layer,
             "accuracy": variant.accuracy,
-            "baseline_time_s": twin.time_s if has_twin else 0.0,
-            "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
-            "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
             "removed_weights": variant.removed.get(workload.weight_of, 0) if forward else 0,
             **(self._storage(variant, workload) if forward else {}),
-            "unpropagated_time_s": self.plan.report(before, built).time_s,
-            "chosen_time_s": min(report.time_s, flat.get("details.dense_kernel_us", float("inf")) / 1e6),
+            "workload.name": workload.name,
+            "workload.layer": workload.layer,
         }
-        row |= {key: value for key, value in flat.items() if not key.startswith("machine.config")}
-        row.setdefault("details.orientation", "wx")
-        own, twins = self.plan.energies(workload, built), self.plan.energies(dense, other)
-        self.priced.append({name: (pj, twins[name] if has_twin else 0.0) for name, pj in own.items()})
-        return _with_ratios(row)
 
     def _storage(self, variant: Variant, workload: Workload) -> dict[str, Any]:
         """Return what a layer's weights take in their best format, whichever product they are part of."""
@@ -128,6 +113,69 @@ class Table:
             "storage.index_bytes": best.index_bytes,
             "storage.index_share": best.index_share,
         }
+
+
+def product_row(
+    head: Mapping[str, Any], has_twin: bool, report: Report, before: Report, twin: Report
+) -> dict[str, Any]:
+    """Return the row of one product on one machine; equal layers share a report, so names come from the head.
+
+    Parameters
+    ----------
+    head, has_twin : of the :class:`Product`.
+    report, before : of the product with and without propagated sparsity.
+    twin : of the dense weights on the dense twin.
+    """
+    flat = {key: value for key, value in report.flat().items() if not key.startswith("machine.config")}
+    row = {
+        **head,
+        "machine.name": report.machine,
+        "baseline": twin.machine,
+        "baseline_time_s": twin.time_s if has_twin else 0.0,
+        "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
+        "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
+        "unpropagated_time_s": before.time_s,
+        "chosen_time_s": min(report.time_s, flat.get("details.dense_kernel_us", float("inf")) / 1e6),
+        "details.orientation": "wx",
+    }
+    return _with_ratios({**row, **flat, **head})
+
+
+@dataclass(frozen=True)
+class Table:
+    """Makes the rows of a variant.
+
+    Parameters
+    ----------
+    plan : runs the products.
+    machines : each with the machine its dense weights run on.
+    products : finds the products.
+    priced : for every row in order, energy tables to pJ of the product and of its dense twin.
+    """
+
+    plan: Plan
+    machines: Sequence[tuple[Machine, Machine]]
+    products: Products
+    priced: list[Mapping[str, tuple[float, float]]] = field(default_factory=list)
+
+    def rows(
+        self, variant: Variant, batch: int, run: Sequence[Workload], before: Sequence[Workload]
+    ) -> list[dict[str, Any]]:
+        """Return one row per product and machine; ``before`` are the products without propagated sparsity."""
+        found = list(self.products.of(variant, batch, run, before))
+        every = {id(workload): workload for workload in (*run, *before)}.values()
+        self.plan.run(
+            [(w, m) for w in every for m, _ in self.machines] + [(p.dense, t) for p in found for _, t in self.machines]
+        )
+        return [self._row(product, *pair) for product in found for pair in self.machines]
+
+    def _row(self, product: Product, built: Machine, other: Machine) -> dict[str, Any]:
+        own, twins = self.plan.energies(product.run, built), self.plan.energies(product.dense, other)
+        self.priced.append({name: (pj, twins[name] if product.has_twin else 0.0) for name, pj in own.items()})
+        reports = (
+            self.plan.report(*p) for p in ((product.run, built), (product.before, built), (product.dense, other))
+        )
+        return product_row(product.head, product.has_twin, *reports)
 
 
 def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -14,7 +15,7 @@ from sparsim.machines import Machine
 from sparsim.report import Report, build_report, energy_of
 from sparsim.workload import Workload
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "best"]
 
 MAX_THREADS = 64
 
@@ -65,33 +66,46 @@ class Plan:
             self.bar.refresh()
         modelled = {key: pair for key, pair in todo.items() if not pair[1].measured}
         pool = Parallel(n_jobs=self.jobs, backend="threading", return_as="generator")
-        for key, report in zip(modelled, pool(delayed(self.best)(*pair) for pair in modelled.values()), strict=True):
-            self._keep(key, report)
+        price = partial(best, orientation=self.orientation, table=self.table, others=self.others)
+        runs = pool(delayed(price)(*pair) for pair in modelled.values())
+        for key, found in zip(modelled, runs, strict=True):
+            self._keep(key, *found)
         for key, pair in todo.items():
             if key not in modelled:
-                self._keep(key, self.best(*pair))
+                self._keep(key, *price(*pair))
 
-    def _keep(self, key: tuple[str, str, str], report: Report) -> None:
-        self.done[key] = report
+    def _keep(self, key: tuple[str, str, str], report: Report, priced: Mapping[str, float]) -> None:
+        self.done[key], self.priced[key] = report, priced
         if self.bar is not None:
             self.bar.update()
 
-    def best(self, workload: Workload, built: Machine) -> Report:
-        """Return the fastest of the ways the machine can lay out the product."""
-        layouts = [
-            layout
-            for layout in built.layouts(workload)
-            if self.orientation in ("auto", layout.get("mapping.orientation", self.orientation))
-        ]
-        if not layouts:
-            raise ConfigError(
-                f"machine '{built.name}' cannot run layer '{workload.layer}' as {self.orientation}", key="--orientation"
-            )
-        ways = [built.with_fields(layout) for layout in layouts]
-        activities = [way.run(workload) for way in ways]
-        reports = [build_report(workload, way, did, self.table) for way, did in zip(ways, activities, strict=True)]
-        at = min(range(len(ways)), key=lambda number: reports[number].cycles)
-        self.priced[self.key(workload, built)] = {
-            table.name: energy_of(workload, ways[at], activities[at], table)["total"] for table in self.others
-        }
-        return reports[at]
+
+def best(
+    workload: Workload, built: Machine, orientation: str, table: EnergyTable, others: Sequence[EnergyTable] = ()
+) -> tuple[Report, dict[str, float]]:
+    """Run the ways the machine can lay out the product, and keep the fastest.
+
+    Returns
+    -------
+    Its report, and its pJ by each of the ``others``.
+
+    Raises
+    ------
+    ConfigError
+        If the machine has no layout of that orientation.
+    """
+    layouts = [
+        layout
+        for layout in built.layouts(workload)
+        if orientation in ("auto", layout.get("mapping.orientation", orientation))
+    ]
+    if not layouts:
+        raise ConfigError(
+            f"machine '{built.name}' cannot run layer '{workload.layer}' as {orientation}", key="--orientation"
+        )
+    ways = [built.with_fields(layout) for layout in layouts]
+    activities = [way.run(workload) for way in ways]
+    reports = [build_report(workload, way, did, table) for way, did in zip(ways, activities, strict=True)]
+    at = min(range(len(ways)), key=lambda number: reports[number].cycles)
+    priced = {other.name: energy_of(workload, ways[at], activities[at], other)["total"] for other in others}
+    return reports[at], priced
