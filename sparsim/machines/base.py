@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import Activity
+from sparsim.machines.interrupt import interrupt_held_back
 from sparsim.machines.replicate import Site, run_copies
 from sparsim.workload import DataType, Workload
 
@@ -232,6 +233,10 @@ class Machine(ABC):
         ConfigError
             If it is a computer that is measured, and copies are asked for: there is only one.
         """
+        with interrupt_held_back():
+            return self._run(workload)
+
+    def _run(self, workload: Workload) -> Activity:
         copies = self.config.copies
         if copies == 1:
             return self.run_one(workload)
