@@ -29,6 +29,8 @@ SUMMED = (
 CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
 LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
 
+Row = dict[str, Any]
+
 
 def _dense(workload: Workload) -> Workload:
     """Return the same layer with all its weights; those that stay dense anyway are not copied."""
@@ -115,25 +117,24 @@ class Products:
         }
 
 
-def product_row(
-    head: Mapping[str, Any], has_twin: bool, report: Report, before: Report, twin: Report
-) -> dict[str, Any]:
+def product_row(head: Mapping[str, Any], report: Report, before: Report, baseline: str, twin: Report | None) -> Row:
     """Return the row of one product on one machine; equal layers share a report, so names come from the head.
 
     Parameters
     ----------
-    head, has_twin : of the :class:`Product`.
+    head : of the :class:`Product`.
     report, before : of the product with and without propagated sparsity.
-    twin : of the dense weights on the dense twin.
+    baseline : name of the dense twin.
+    twin : what the dense weights cost there, None if there is no such product.
     """
     flat = {key: value for key, value in report.flat().items() if not key.startswith("machine.config")}
     row = {
         **head,
         "machine.name": report.machine,
-        "baseline": twin.machine,
-        "baseline_time_s": twin.time_s if has_twin else 0.0,
-        "baseline_energy_pj": twin.energy_pj if has_twin else 0.0,
-        "baseline_dram_bytes": twin.dram_bytes if has_twin else 0,
+        "baseline": baseline,
+        "baseline_time_s": twin.time_s if twin else 0.0,
+        "baseline_energy_pj": twin.energy_pj if twin else 0.0,
+        "baseline_dram_bytes": twin.dram_bytes if twin else 0,
         "unpropagated_time_s": before.time_s,
         "chosen_time_s": min(report.time_s, flat.get("details.dense_kernel_us", float("inf")) / 1e6),
         "details.orientation": "wx",
@@ -169,13 +170,12 @@ class Table:
         )
         return [self._row(product, *pair) for product in found for pair in self.machines]
 
-    def _row(self, product: Product, built: Machine, other: Machine) -> dict[str, Any]:
+    def _row(self, product: Product, built: Machine, other: Machine) -> Row:
         own, twins = self.plan.energies(product.run, built), self.plan.energies(product.dense, other)
         self.priced.append({name: (pj, twins[name] if product.has_twin else 0.0) for name, pj in own.items()})
-        reports = (
-            self.plan.report(*p) for p in ((product.run, built), (product.before, built), (product.dense, other))
-        )
-        return product_row(product.head, product.has_twin, *reports)
+        report, before = self.plan.report(product.run, built), self.plan.report(product.before, built)
+        twin = self.plan.report(product.dense, other)
+        return product_row(product.head, report, before, twin.machine, twin if product.has_twin else None)
 
 
 def _with_ratios(row: dict[str, Any]) -> dict[str, Any]:

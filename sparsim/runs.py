@@ -83,7 +83,7 @@ class Plan:
 def best(
     workload: Workload, built: Machine, orientation: str, table: EnergyTable, others: Sequence[EnergyTable] = ()
 ) -> tuple[Report, dict[str, float]]:
-    """Run the ways the machine can lay out the product, and keep the fastest.
+    """Run the ways the machine can lay out a layer, and keep the fastest; a product that is no layer runs as it is.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def best(
     """
     layouts = [
         layout
-        for layout in built.layouts(workload)
+        for layout in (built.layouts(workload) if workload.layer else [{}])
         if orientation in ("auto", layout.get("mapping.orientation", orientation))
     ]
     if not layouts:

@@ -20,10 +20,22 @@ from sparsim.pruning import Budget, Criterion, Granularity, parse_granularity, p
 from sparsim.pruning.propagate import chain_of, likely_chain, propagate
 from sparsim.simulate import as_matrix
 
-__all__ = ["PROPAGATE", "Pruning", "Variant", "as_network", "budgets", "variants"]
+__all__ = [
+    "AS_STORED",
+    "DENSE",
+    "PROPAGATE",
+    "Asked",
+    "Pruning",
+    "Variant",
+    "as_network",
+    "budgets",
+    "variant",
+    "variants",
+]
 
 Asked = Mapping[str, float | int]
 PROPAGATE = ("auto", "chain", "off")
+AS_STORED, DENSE = "as stored", "dense"
 MOSTLY_DENSE = 0.01
 
 
@@ -201,29 +213,29 @@ def _share_of_zeros(budget: Asked) -> float | None:
 
 def variants(network: Network, pairs: Sequence[tuple[Granularity, Asked]], how: Pruning) -> Iterator[Variant]:
     """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time."""
-    stored = "as stored" if network.sparsity > MOSTLY_DENSE else "dense"
-    accuracy = zoo.measured_accuracy(network, "dense") if stored == "dense" else None
-    yield from _adapted(Variant(stored, network.sparsity, how.carry(network).network, network, accuracy), how)
-    for pattern, budget in pairs:
-        pruned = how.apply(network, pattern, budget)
-        asked = _share_of_zeros(budget)
-        yield from _adapted(
-            Variant(
-                str(pattern),
-                pruned.sparsity if asked is None else asked,
-                how.carry(pruned).network,
-                pruned,
-                how.accuracy(network, pattern, budget),
-            ),
-            how,
-        )
+    yield from _adapted(variant(network, None, how), how)
+    for pair in pairs:
+        yield from _adapted(variant(network, pair, how), how)
 
 
-def _adapted(variant: Variant, how: Pruning) -> Iterator[Variant]:
+def variant(network: Network, pair: tuple[Granularity, Asked] | None, how: Pruning) -> Variant:
+    """Return the network pruned to a pair of pattern and budget, or as it is without one; no adapter."""
+    if pair is None:
+        stored = AS_STORED if network.sparsity > MOSTLY_DENSE else DENSE
+        accuracy = zoo.measured_accuracy(network, DENSE) if stored == DENSE else None
+        return Variant(stored, network.sparsity, how.carry(network).network, network, accuracy)
+    pattern, budget = pair
+    pruned = how.apply(network, pattern, budget)
+    asked = _share_of_zeros(budget)
+    zeros = pruned.sparsity if asked is None else asked
+    return Variant(str(pattern), zeros, how.carry(pruned).network, pruned, how.accuracy(network, pattern, budget))
+
+
+def _adapted(plain: Variant, how: Pruning) -> Iterator[Variant]:
     """Yield the variant, and with an adapter apart and merged; an adapter revives what pruning had made useless."""
-    yield variant
+    yield plain
     if how.adapter is not None:
         for merged in (False, True):
-            network = with_adapter(variant.pruned, how.adapter, merged=merged)
-            label = f"{variant.granularity} + LoRA {how.adapter} {'merged' if merged else 'apart'}"
-            yield Variant(label, variant.sparsity, network, network)
+            network = with_adapter(plain.pruned, how.adapter, merged=merged)
+            label = f"{plain.granularity} + LoRA {how.adapter} {'merged' if merged else 'apart'}"
+            yield Variant(label, plain.sparsity, network, network)
