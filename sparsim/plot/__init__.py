@@ -8,7 +8,19 @@ touched.
 from __future__ import annotations
 
 from sparsim.plot.comparison import plot_accuracy, plot_energy, plot_speedup, plot_traffic
+from sparsim.plot.condensing import condensing_example, plot_condensing
 from sparsim.plot.footprint import plot_footprint
+from sparsim.plot.merge_tree import plot_merge_tree
 from sparsim.plot.overview import overview
 
-__all__ = ["overview", "plot_accuracy", "plot_energy", "plot_footprint", "plot_speedup", "plot_traffic"]
+__all__ = [
+    "condensing_example",
+    "overview",
+    "plot_accuracy",
+    "plot_condensing",
+    "plot_energy",
+    "plot_footprint",
+    "plot_merge_tree",
+    "plot_speedup",
+    "plot_traffic",
+]
