@@ -1,6 +1,7 @@
 """The report: comparisons as one HTML file that needs nothing else, not even a network.
 
-The answer stands first, in words; then a table, pictures, every layer, and last what the figures rest on.
+The answer stands first, in words; then a table, pictures, every layer, and last what the figures rest on and where
+each constant comes from. It works without scripts, on a phone and on paper.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsim import __version__
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError
+from sparsim.html_sources import energy_sources, machine_sources, references
 from sparsim.plot import plot_accuracy, plot_energy, plot_footprint, plot_speedup, plot_traffic
-from sparsim.plot.draw import engineering
+from sparsim.plot.draw import engineering, is_known
 from sparsim.plot.rows import total_rows
 from sparsim.verdict import is_total
 
@@ -27,10 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["write_html"]
 
+Picture = tuple[str, str, float]
+
 FASTER, SLOWER = "0, 158, 115", "213, 94, 0"
 STRONGEST = 0.6
 DEEPEST_OCTAVE = 3.0
 DPI = 140
+BROAD, NARROW, BROAD_FROM = 9.0, 5.5, 4  # inches of a picture, and variants that need them
+PICTURE_COLORS = 128
 
 
 def write_html(
@@ -54,14 +63,20 @@ def write_html(
     """
     from jinja2 import Environment, StrictUndefined
 
-    chapters = [comparisons] if isinstance(comparisons, Comparison) else list(comparisons)
-    if not chapters:
+    several = [comparisons] if isinstance(comparisons, Comparison) else list(comparisons)
+    if not several:
         raise ConfigError("a report needs at least one comparison", key="comparisons")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"si": _si, "amount": _amount, "share": _share, "times": _times, "shade": _shade}
+    environment.filters |= {"amount": _amount, "share": _share, "times": _times, "shade": _shade, "percent": _percent}
     template = resources.files("sparsim").joinpath("html_template.html").read_text("utf-8")
+    machines, energies = machine_sources(several), energy_sources(several)
     text = environment.from_string(template).render(
-        title=title, version=__version__, chapters=[_chapter(comparison) for comparison in chapters]
+        title=title,
+        version=__version__,
+        chapters=[_chapter(comparison) for comparison in several],
+        machines=machines,
+        energies=energies,
+        references=references([*machines, *energies]),
     )
     target = Path(path)
     target.write_text(text, "utf-8")
@@ -75,12 +90,13 @@ def _chapter(comparison: Comparison) -> dict[str, Any]:
         "network": totals[0]["network"],
         "verdict": [_headed(sentence, totals[0]["network"]) for sentence in comparison.verdict],
         "batches": [_batch(comparison, batch) for batch in batches],
-        "footprint": [("bytes of all weights of every variant, values and indices", _png(plot_footprint, comparison))],
+        "footprint": [
+            _picture("bytes of all weights of every variant, values and indices", plot_footprint, comparison)
+        ],
         "tables": _tables(comparison),
         "measured": any(row["accuracy"] is not None for row in totals),
         "coverage": comparison.coverage,
         "notes": comparison.notes,
-        "assumed": _assumed(comparison.assumed),
         "dtype": totals[0]["workload.dtype"],
         "energy_table": totals[0]["provenance.energy_table"],
     }
@@ -119,9 +135,7 @@ def _batch(comparison: Comparison, batch: int) -> dict[str, Any]:
                 "name": _name(*variant),
                 "zeros": rows[0]["actual_sparsity"],
                 "accuracy": rows[0]["accuracy"],
-                "runs": [
-                    {"total": row, "layers": layers[(*variant, row["machine.name"], row["baseline"])]} for row in rows
-                ],
+                "runs": [_run(row, layers[(*variant, row["machine.name"], row["baseline"])]) for row in rows],
             }
             for variant, rows in variants.items()
         ],
@@ -132,43 +146,70 @@ def _batch(comparison: Comparison, batch: int) -> dict[str, Any]:
     }
 
 
+def _run(total: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a variant on one machine, with the share of each layer in its time."""
+    whole = sum(row["time_s"] for row in layers)
+    shares = [row["time_s"] / whole if whole else math.nan for row in layers]
+    return {"total": total, "layers": list(zip(layers, shares, strict=True)), "longest": max(shares, default=math.nan)}
+
+
 def _name(granularity: str, sparsity: float) -> str:
     fixed = granularity in ("dense", "as stored") or granularity.partition(":")[0].isdigit()
     return granularity if fixed else f"{granularity} at {100 * sparsity:.3g} %"
 
 
-def _plots(comparison: Comparison, batch: int, machines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return pictures as (data address, what they show): those everybody wants, and those for each machine."""
-    measured = any(row["accuracy"] is not None for row in total_rows(comparison, batch))
-    first = [("speed-up of every variant on every machine", _png(plot_speedup, comparison, batch))]
-    rest = []
-    for name in machines:
-        if measured:
-            picture = _png(plot_accuracy, comparison, name, batch, against="speedup")
-            rest.append((f"accuracy against speed-up on {name}", picture))
-        rest.append((f"energy by component on {name}", _png(plot_energy, comparison, name, batch)))
-        rest.append((f"DRAM bytes by stream on {name}", _png(plot_traffic, comparison, name, batch)))
-    return {"first": first, "rest": rest}
+def _plots(comparison: Comparison, batch: int, machines: Sequence[str]) -> dict[str, Any]:
+    """Return the pictures that everybody wants, and those of each machine."""
+    rows = total_rows(comparison, batch)
+    variants = {(row["granularity"], row["sparsity"]) for row in rows}
+    if len(variants) > 1:
+        first = [_picture("speed-up of every variant on every machine", plot_speedup, comparison, batch)]
+    else:
+        first = []
+    plots: dict[str, Callable[..., Axes]] = {}
+    if any(row["accuracy"] is not None for row in rows):
+        plots["accuracy against speed-up"] = partial(plot_accuracy, against="speedup")
+    plots |= {"energy by component": plot_energy, "DRAM bytes by stream": plot_traffic}
+    return {"first": first, "machines": [(name, *_pictures(plots, comparison, name, batch)) for name in machines]}
 
 
-def _png(plot: Callable[..., Axes], *arguments: Any, **options: Any) -> str:
-    """Return a picture as a data address."""
+def _pictures(
+    plots: Mapping[str, Callable[..., Axes]], comparison: Comparison, machine: str, batch: int
+) -> tuple[list[Picture], list[str]]:
+    """Return the pictures of one machine, and why others cannot be drawn."""
+    drawn, left_out = [], []
+    energies = [row["energy_pj.total"] for row in total_rows(comparison, batch, machine)]
+    for what, plot in plots.items():
+        if plot is plot_energy and not any(is_known(energy) for energy in energies):
+            left_out.append(f"{what}: not known for a measured machine")
+            continue
+        try:
+            drawn.append(_picture(f"{what} on {machine}", plot, comparison, machine, batch))
+        except ConfigError as error:
+            left_out.append(f"{what}: {error}")
+    return drawn, left_out
+
+
+def _picture(what: str, plot: Callable[..., Axes], comparison: Comparison, *arguments: Any) -> Picture:
+    """Return what a picture shows, its data address and its width in inches: a few bars need not be broad.
+
+    Its colours, few anyway, make a palette, which takes a third of the bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    plot(*arguments, ax=figure.add_subplot(), **options)
+    variants = {(row["granularity"], row["sparsity"]) for row in comparison.totals}
+    width = BROAD if len(variants) >= BROAD_FROM else NARROW
+    figure = Figure(figsize=(width, 3.8), layout="constrained", dpi=DPI, facecolor="white")
+    canvas: Any = FigureCanvasAgg(figure)
+    plot(comparison, *arguments, ax=figure.add_subplot())
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _assumed(assumed: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
-    """Return (machines, constants), with machines that assume the same in one entry."""
-    shared: dict[tuple[str, ...], list[str]] = {}
-    for name, constants in assumed.items():
-        if constants:
-            shared.setdefault(tuple(constants), []).append(name)
-    return [(", ".join(names), constants) for constants, names in shared.items()]
+    image.quantize(PICTURE_COLORS, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    address = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return what, address, width
 
 
 def _si(value: float, unit: str, factor: float = 1.0) -> str:
@@ -183,6 +224,11 @@ def _amount(value: float, unit: str, factor: float = 1.0) -> str:
 
 def _share(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def _percent(share: float) -> str:
+    """Return a length for a style sheet."""
+    return "0%" if math.isnan(share) else f"{100 * share:.1f}%"
 
 
 def _times(ratio: float) -> str:
