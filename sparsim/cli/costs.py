@@ -31,13 +31,16 @@ from sparsim.cli.options import (
     Json,
     Nnz,
     Orientation,
+    Out,
     Propagate,
     Propagation,
     Saliency,
     Set,
     Sparsity,
     Weights,
+    checked_tables,
     one_output,
+    save_tables,
 )
 from sparsim.errors import ConfigError
 
@@ -59,6 +62,7 @@ def simulate(
     energy: Energy = "",
     fields: Set = None,
     fidelity: Annotated[str | None, typer.Option(help="fast, or cycle: every element in every cycle.")] = None,
+    out: Out = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -67,6 +71,7 @@ def simulate(
     from sparsim.terminal import print_csv, print_json, print_report
 
     one_output(as_json, as_csv)
+    tables = checked_tables(out, [a, b])
     reports = simulate_all(
         a,
         b,
@@ -82,6 +87,7 @@ def simulate(
         dtype=dtype,
         energy=energy,
     )
+    save_tables(reports, tables)
     if as_json:
         data = [report.to_dict() for report in reports]
         print_json(data[0] if len(data) == 1 else data)
@@ -124,6 +130,7 @@ def compare(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core by default.")] = None,
     fields: Set = None,
     html: Annotated[Path | None, typer.Option(help="Also write a one-file HTML report.")] = None,
+    out: Out = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -134,6 +141,7 @@ def compare(
     one_output(as_json, as_csv)
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
         raise ConfigError(f"'{html}' cannot be written", key="--html", allowed="a file in a folder that exists")
+    tables = checked_tables(out, [Path(source)])
     comparison = run(
         source,
         on=words(on, "--on"),
@@ -165,6 +173,7 @@ def compare(
         from sparsim.html import write_html
 
         write_html([comparison], html, title=f"sparsim: {source}")
+    save_tables(comparison, tables)
     if as_json:
         print_json(comparison.told_rows)
     elif as_csv:

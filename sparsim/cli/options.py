@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from sparsim.cli.arguments import refuse_to_overwrite
 from sparsim.errors import ConfigError
 
 __all__ = [
@@ -24,13 +26,16 @@ __all__ = [
     "Json",
     "Nnz",
     "Orientation",
+    "Out",
     "Propagate",
     "Propagation",
     "Saliency",
     "Set",
     "Sparsity",
     "Weights",
+    "checked_tables",
     "one_output",
+    "save_tables",
 ]
 
 
@@ -62,6 +67,10 @@ class IndexBytes(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print one CSV row per result.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option("--out", metavar="FILE", help="Also write the rows: .csv, .parquet, .jsonl, .json, .tex; repeat."),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a machine field; repeat.")]
 Dtype = Annotated[str | None, typer.Option(help="fp64, fp32, tf32, fp16, bf16, int8 or fp8.")]
 Energy = Annotated[str, typer.Option(help="Energy table, NAME@NM to scale it; with compare 'all': every one.")]
@@ -96,3 +105,25 @@ def one_output(as_json: bool, as_csv: bool) -> None:
     """Refuse two output formats at once."""
     if as_json and as_csv:
         raise ConfigError("goes without --csv", key="--json")
+
+
+def checked_tables(out: Sequence[Path] | None, sources: Sequence[Path | None] = ()) -> list[Path]:
+    """Return the files of ``--out``, checked before a run that may be long; none is one of the ``sources``."""
+    if not out:
+        return []
+    from sparsim.export import check_table_path
+
+    for path in out:
+        for source in sources:
+            if source is not None:
+                refuse_to_overwrite(source, path)
+    return [check_table_path(path, key="--out") for path in out]
+
+
+def save_tables(result: Any, tables: Sequence[Path]) -> None:
+    """Write a result into the files of ``--out``."""
+    if tables:
+        from sparsim.export import save_table
+
+        for path in tables:
+            save_table(result, path)
