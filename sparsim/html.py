@@ -22,10 +22,19 @@ from sparsim import __version__
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError
 from sparsim.html_sources import energy_sources, machine_sources, references
-from sparsim.plot import plot_accuracy, plot_energy, plot_footprint, plot_speedup, plot_traffic
+from sparsim.plot import (
+    plot_accuracy,
+    plot_energy,
+    plot_footprint,
+    plot_heatmap,
+    plot_roofline,
+    plot_speedup,
+    plot_stalls,
+    plot_traffic,
+)
 from sparsim.plot.draw import engineering, is_known
 from sparsim.plot.rows import total_rows
-from sparsim.verdict import is_total
+from sparsim.verdict import in_short, is_total
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +97,7 @@ def _chapter(comparison: Comparison) -> dict[str, Any]:
     batches = list(dict.fromkeys(row["batch"] for row in totals))
     return {
         "network": totals[0]["network"],
+        "in_short": in_short(totals),
         "verdict": [_headed(sentence, totals[0]["network"]) for sentence in comparison.verdict],
         "batches": [_batch(comparison, batch) for batch in batches],
         "footprint": [
@@ -167,9 +177,12 @@ def _plots(comparison: Comparison, batch: int, machines: Sequence[str]) -> dict[
     else:
         first = []
     plots: dict[str, Callable[..., Axes]] = {}
+    if len({sparsity for granularity, sparsity in variants if granularity not in ("dense", "as stored")}) > 1:
+        plots["speed-up by pattern and sparsity"] = plot_heatmap
     if any(row["accuracy"] is not None for row in rows):
         plots["accuracy against speed-up"] = partial(plot_accuracy, against="speedup")
     plots |= {"energy by component": plot_energy, "DRAM bytes by stream": plot_traffic}
+    plots |= {"busy, starved and blocked by stage": plot_stalls, "roofline": plot_roofline}
     return {"first": first, "machines": [(name, *_pictures(plots, comparison, name, batch)) for name in machines]}
 
 

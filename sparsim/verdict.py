@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
-__all__ = ["TOTAL", "is_total", "summary_rows", "verdict"]
+__all__ = ["TOTAL", "in_short", "is_total", "summary_rows", "verdict"]
 
 TOTAL = "total"
 PAYS = 1.05
@@ -95,6 +95,22 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
         sentences.append(f"{head}{gains}.{never} {_why(pays[0])}")
     return sentences + _held_equal(totals) + _chosen(totals) + _carried(totals) + _accuracies(totals)
+
+
+def in_short(rows: Sequence[Row]) -> list[str]:
+    """Say for each network, at its largest batch, where each pattern pays and by how much at best."""
+    totals = [row for row in rows if is_total(row) and row["granularity"] != "dense" and not isnan(row["speedup"])]
+    told = []
+    for (network,), mine in _grouped(totals, "network"):
+        batch = max(row["batch"] for row in mine)
+        parts = []
+        for (pattern,), some in _grouped([row for row in mine if row["batch"] == batch], "granularity"):
+            best = {name: max(float(row["speedup"]) for row in each) for (name,), each in _grouped(some, "machine.name")}
+            pays = sorted(((gain, name) for name, gain in best.items() if gain >= PAYS), reverse=True)
+            gains = ", ".join(f"{name} ({_factor(gain)})" for gain, name in pays)
+            parts.append(f"{_pattern(some[0])} pays on {gains}" if pays else f"{_pattern(some[0])} pays nowhere")
+        told.append(f"{network}, batch {batch}: {'; '.join(parts)}.")
+    return told
 
 
 def _gains(group: Sequence[Row]) -> str:

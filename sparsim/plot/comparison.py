@@ -1,26 +1,20 @@
-"""Pictures of a comparison: speed-up, energy by component, DRAM traffic by stream, accuracy against cost."""
+"""Pictures of a comparison: speed-up, energy by component, DRAM traffic by stream."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sparsim.errors import ConfigError
 from sparsim.plot.draw import (
-    MARKERS,
-    PALETTE,
     engineering,
     is_known,
-    label_points,
     legend_beside,
     look,
     name_variants,
     new_axes,
     plain,
     ratio_axis,
-    split_label,
     title_of,
-    variant_label,
     words,
 )
 from sparsim.plot.rows import total_rows
@@ -30,7 +24,7 @@ if TYPE_CHECKING:
 
     from sparsim.plot.rows import Source
 
-__all__ = ["plot_accuracy", "plot_energy", "plot_speedup", "plot_traffic"]
+__all__ = ["plot_energy", "plot_speedup", "plot_traffic"]
 
 STREAMS = {
     "a": "A (weights)",
@@ -39,11 +33,6 @@ STREAMS = {
     "partial_write": "partial results, written",
     "c": "C (results)",
 }
-AGAINST = {
-    "energy": ("energy_pj.total", 1e-12, "energy", "J"),
-    "time": ("time_s", 1.0, "time", "s"),
-    "speedup": ("speedup", 1.0, "speed-up against dense twin", "×"),
-}
 
 
 def plot_speedup(comparison: Source, batch: int | None = None, ax: Axes | None = None) -> Axes:
@@ -51,7 +40,7 @@ def plot_speedup(comparison: Source, batch: int | None = None, ax: Axes | None =
 
     Parameters
     ----------
-    comparison : a comparison or its DataFrame.
+    comparison : a comparison or its DataFrame; a sweep's of one configuration for each machine.
     batch : samples; None takes the largest there is.
     ax : where to draw; None makes a figure.
     """
@@ -88,64 +77,12 @@ def plot_traffic(comparison: Source, machine: str, batch: int | None = None, ax:
 
     Parameters
     ----------
-    comparison : a comparison or its DataFrame.
+    comparison : a comparison or its DataFrame; a sweep's of one configuration for each machine.
     machine : name of the machine.
     batch : samples; None takes the largest there is.
     ax : where to draw; None makes a figure.
     """
     return _stacked(total_rows(comparison, batch, machine), "dram_bytes.", ("DRAM traffic", 1.0, "B"), STREAMS, ax)
-
-
-def plot_accuracy(
-    comparison: Source,
-    machine: str,
-    batch: int | None = None,
-    ax: Axes | None = None,
-    *,
-    against: Literal["energy", "speedup", "time"] = "energy",
-) -> Axes:
-    """Draw measured accuracy against cost, one point per variant; a label that finds no room is left out.
-
-    Parameters
-    ----------
-    comparison : a comparison or its DataFrame.
-    machine : name of the machine.
-    batch : samples; None takes the largest there is.
-    ax : where to draw; None makes a figure.
-    against : the cost on the horizontal axis.
-
-    Raises
-    ------
-    ConfigError
-        If no accuracy was measured, or nothing is called ``against``.
-    """
-    if against not in AGAINST:
-        raise ConfigError(f"no cost '{against}'", key="against", allowed=", ".join(AGAINST))
-    key, factor, name, unit = AGAINST[against]
-    rows = [row for row in total_rows(comparison, batch, machine) if is_known(row["accuracy"])]
-    if not rows:
-        raise ConfigError("no accuracy was measured for any variant", key="accuracy")
-    ax = ax or new_axes()
-    divisor, prefix = (1.0, "") if against == "speedup" else engineering(factor * max(row[key] for row in rows))
-    patterns = list(dict.fromkeys(row["granularity"] for row in rows))
-    points = []
-    for number, pattern in enumerate(patterns):
-        mine = sorted((row for row in rows if row["granularity"] == pattern), key=lambda row: float(row["sparsity"]))
-        x = [factor * row[key] / divisor for row in mine]
-        y = [100 * row["accuracy"] for row in mine]
-        marker = MARKERS[number % len(MARKERS)]
-        ax.plot(x, y, marker=marker, label=plain(pattern), linewidth=1, color=PALETTE[(number - 1) % len(PALETTE)])
-        texts = [split_label(variant_label(pattern, row["sparsity"]))[-1] for row in mine]
-        points += list(zip(x, y, texts, strict=True))
-    ratio_axis(ax, [x for x, _, _ in points], "x", "×" if against == "speedup" else "")
-    ax.set(xlabel=f"{name}, {prefix}{unit}", ylabel="accuracy, %")
-    ax.margins(0.12)
-    if against == "speedup":
-        ax.axvline(1, color="black", linewidth=0.5, zorder=0)
-    ax.set_title(title_of(rows, machine), loc="left")
-    legend_beside(ax)
-    label_points(ax, points)
-    return ax
 
 
 def _stacked(
@@ -169,7 +106,8 @@ def _stacked(
         ax.bar(range(len(rows)), heights, 0.75, bottom=bottom, label=label, linewidth=0, **look(number))
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     baseline = plain(rows[0]["baseline"])
-    ax.axhline(twin / divisor, color="black", linestyle="--", linewidth=1, label=f"dense twin on {baseline}")
+    if twin > 0:
+        ax.axhline(twin / divisor, color="black", linestyle="--", linewidth=1, label=f"dense twin on {baseline}")
     name_variants(ax, [(row["granularity"], row["sparsity"]) for row in rows])
     ax.set_ylabel(f"{name}, {si}{unit}")
     ax.set_title(title_of(rows, rows[0]["machine.name"]), loc="left")
@@ -179,7 +117,8 @@ def _stacked(
 
 def _name_best(ax: Axes, x: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the number on a machine's highest bar."""
-    place, best = max(zip(x, (row["speedup"] for row in rows), strict=True), key=lambda bar: bar[1])
+    known = [bar for bar in zip(x, (row["speedup"] for row in rows), strict=True) if is_known(bar[1])]
+    place, best = max(known, key=lambda bar: bar[1], default=(0.0, 0.0))
     if best > 1.05:
         style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": "small"}
         ax.annotate(f"{best:.3g}", (place, best), (0, 2), textcoords="offset points", **style)

@@ -19,9 +19,11 @@ __all__ = [
     "is_known",
     "label_points",
     "legend_beside",
+    "log_axis",
     "look",
     "name_variants",
     "new_axes",
+    "pattern_label",
     "plain",
     "ratio_axis",
     "split_label",
@@ -35,16 +37,23 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 MARKERS = "osD^vPX*"
 SHORT = {"unstructured": "unstr.", "out_channel": "out ch.", "in_channel": "in ch.", "kernel_pattern": "pattern"}
 LOG_FROM = 8.0
+FEW_DECADES = 300
 OFFSETS = ((0, 6), (0, -6), (6, 0), (-6, 0), (5, 5), (5, -5), (-5, 5), (-5, -5), (0, 15), (0, -15), (16, 0), (-16, 0))
+
+
+def pattern_label(granularity: str) -> str:
+    """Return a pattern in a word or two: "unstr.", "2:4", "4x4"."""
+    kind, _, size = granularity.partition(":")
+    if kind.isdigit() or kind == "block":
+        return size if kind == "block" else granularity
+    return f"{SHORT.get(kind, kind)} {size}".strip()
 
 
 def variant_label(granularity: str, sparsity: float) -> str:
     """Return a variant in a word or two: "unstr. 90 %", "2:4", "4x4 90 %"."""
-    kind, _, size = granularity.partition(":")
-    if granularity in ("dense", "as stored") or kind.isdigit():
+    if granularity in ("dense", "as stored") or granularity.partition(":")[0].isdigit():
         return granularity
-    name = size if kind == "block" else f"{SHORT.get(kind, kind)} {size}".strip()
-    return f"{name} {100 * sparsity:.3g} %"
+    return f"{pattern_label(granularity)} {100 * sparsity:.3g} %"
 
 
 def engineering(largest: float) -> tuple[float, str]:
@@ -61,9 +70,10 @@ def new_axes() -> Axes:
     return pyplot.subplots(figsize=(9, 4), layout="constrained")[1]
 
 
-def legend_beside(ax: Axes, reverse: bool = False) -> None:
-    """Put the legend to the right of the picture."""
+def legend_beside(ax: Axes, reverse: bool = False, crowded: bool = False) -> None:
+    """Put the legend to the right of the picture, in small print where it is ``crowded``."""
     style: dict[str, Any] = {"fontsize": "small", "frameon": False, "borderaxespad": 0.3, "handlelength": 1.4}
+    style |= {"fontsize": "x-small", "labelspacing": 0.25} if crowded else {}
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), reverse=reverse, **style)
 
 
@@ -108,6 +118,19 @@ def ratio_axis(ax: Axes, values: Sequence[float], axis: Literal["x", "y"], unit:
     which.set_major_formatter(lambda value, _: f"{value:g}{unit}")
 
 
+def log_axis(ax: Axes, axis: Literal["x", "y"], limits: tuple[float, float]) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 where it spans few decades."""
+    from matplotlib.ticker import LogLocator
+
+    (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
+    which = ax.xaxis if axis == "x" else ax.yaxis
+    which.set_view_interval(*limits, ignore=True)
+    few = limits[1] < FEW_DECADES * limits[0]
+    which.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    which.set_major_formatter(lambda value, _: f"{value:,.10g}" if value >= 1 else f"{value:.3g}")
+    which.set_minor_formatter(lambda *_: "")
+
+
 def name_variants(ax: Axes, variants: Sequence[tuple[str, float]]) -> None:
     """Write the variants below their bars."""
     labels = [variant_label(*variant) for variant in variants]
@@ -119,13 +142,19 @@ def name_variants(ax: Axes, variants: Sequence[tuple[str, float]]) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Put each label at the first place beside its point where it covers neither a point nor a label."""
+def label_points(
+    ax: Axes, points: Sequence[tuple[float, float, str]], avoid: Sequence[tuple[float, float]] = ()
+) -> None:
+    """Put each label at the first place beside its point where it covers neither a point nor a label.
+
+    ``avoid`` are further points that no label may cover.
+    """
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
     ax.figure.canvas.figure.draw_without_rendering()
     centres = [ax.transData.transform((x, y)) for x, y, _ in points]
+    centres += [ax.transData.transform(point) for point in avoid]
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in centres]
     halo = [withStroke(linewidth=2, foreground="white")]
     for x, y, text in points:

@@ -41,7 +41,8 @@ def plot_footprint(source: Source | Network | NetworkStorage, ax: Axes | None = 
         ax.set_xticks(range(len(labels)), labels)
         title = f"{source.name}, {source.bytes_per_value} B a value"
     else:
-        rows = list({(row["granularity"], row["sparsity"]): row for row in reversed(total_rows(source))}.values())[::-1]
+        found = reversed(total_rows(source, several=True))
+        rows = list({(row["granularity"], row["sparsity"]): row for row in found}.values())[::-1]
         sizes = [(row["storage.best_bytes"] - row["storage.index_bytes"], row["storage.index_bytes"]) for row in rows]
         _footprint(ax, sizes, max(row["storage.dense_bytes"] for row in rows), [row["storage.best"] for row in rows])
         name_variants(ax, [(row["granularity"], row["sparsity"]) for row in rows])

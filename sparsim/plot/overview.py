@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sparsim.compare import Comparison
 from sparsim.errors import ConfigError
-from sparsim.plot.comparison import plot_accuracy, plot_energy, plot_speedup
+from sparsim.plot.accuracy import plot_accuracy
+from sparsim.plot.comparison import plot_energy, plot_speedup
 from sparsim.plot.draw import is_known
 
 if TYPE_CHECKING:

@@ -7,44 +7,15 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsim.compare import compare
 from sparsim.errors import ConfigError
 from sparsim.network import Layer, Network
-from sparsim.plot import overview, plot_accuracy, plot_energy, plot_footprint, plot_speedup, plot_traffic
+from sparsim.plot import overview, plot_energy, plot_footprint, plot_speedup, plot_traffic
 from sparsim.plot.draw import engineering, variant_label
 from sparsim.plot.rows import total_rows
 from sparsim.storage import network_storage
 
 MACHINES = ["sparch", "dense", "a100", "a100-2:4"]
 VARIANTS = 1 + 2 + 1 + 2 + 2
-
-
-@pytest.fixture(scope="module")
-def comparison():
-    rng = np.random.default_rng(0)
-    conv = Layer("conv", rng.normal(size=(8, 4, 3, 3)), padding=(1, 1), input_size=(6, 6))
-    network = Network("$tiny$ \\frac", (Layer("fc1", rng.normal(size=(32, 64))), conv))
-    return compare(
-        network,
-        batch=[1, 4],
-        granularity=["unstructured", "2:4", "block:4x4", "out_channel"],
-        sparsity=[0.5, 0.75],
-        on=MACHINES,
-        progress=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def measured(comparison):
-    """The same as a frame, with accuracies as if somebody had measured all but 2:4."""
-    frame = comparison.to_frame()
-    frame["accuracy"] = np.where(frame["granularity"] == "2:4", np.nan, 0.99 - 0.1 * frame["sparsity"])
-    return frame
-
-
-@pytest.fixture
-def ax():
-    return Figure(figsize=(9, 4), layout="constrained").add_subplot()
 
 
 def shown(ax):
@@ -131,28 +102,6 @@ def test_footprint_of_a_network_has_a_bar_for_each_format(ax):
     assert [patch.get_height() for patch in same.patches] == [patch.get_height() for patch in ax.patches]
 
 
-@pytest.mark.parametrize(("against", "unit"), [("energy", "J"), ("time", "s"), ("speedup", "×")])
-def test_accuracy_shows_measured_variants_only(measured, ax, against, unit):
-    plot_accuracy(measured, "sparch", 1, ax, against=against)
-    lines = [line for line in ax.lines if line.get_marker() != "None"]
-    assert [line.get_label() for line in lines] == ["dense", "unstructured", "block:4x4", "out_channel"]
-    assert sum(len(line.get_xdata()) for line in lines) == VARIANTS - 1
-    assert ax.get_ylabel() == "accuracy, %"
-    assert ax.get_xlabel().endswith(unit)
-    assert "dense" in [text.get_text() for text in ax.texts]
-
-
-def test_labels_of_points_do_not_overlap(measured, ax):
-    plot_accuracy(measured, "a100", 1, ax)
-    boxes = [text.get_window_extent() for text in ax.texts]
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
-
-
-def test_accuracy_that_nobody_measured_is_an_error(comparison):
-    with pytest.raises(ConfigError, match="no accuracy was measured"):
-        plot_accuracy(comparison, "sparch")
-
-
 def test_frames_and_comparisons_give_the_same_bars(comparison, ax):
     other = Figure().add_subplot()
     plot_energy(comparison, "sparch", ax=ax)
@@ -165,13 +114,11 @@ def test_batch_defaults_to_the_largest(comparison):
     assert "batch 4" in plot_speedup(comparison, ax=Figure().add_subplot()).get_title(loc="left")
 
 
-def test_what_is_not_there_is_named(comparison, measured):
+def test_what_is_not_there_is_named(comparison):
     with pytest.raises(ConfigError, match="did you mean 'sparch'"):
         plot_energy(comparison, "sparc")
     with pytest.raises(ConfigError, match="allowed: 1, 4"):
         plot_speedup(comparison, 7)
-    with pytest.raises(ConfigError, match="allowed: energy, time, speedup"):
-        plot_accuracy(measured, "sparch", against="joy")
     two = comparison.to_frame()
     two.loc[two.index[-1], "network"] = "other"
     with pytest.raises(ConfigError, match="one network"):
