@@ -12,14 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tqdm.auto import tqdm
-
 from sparsim.coverage import coverage
 from sparsim.energy import ALL_TABLES, DEFAULT_TABLE, EnergyTable, load_table
 from sparsim.errors import ConfigError, nearest
 from sparsim.iso import Held, against_reference, hold_equal
 from sparsim.machines import Machine, machine
 from sparsim.other_layers import ESTIMATED, OtherBytes, add_other_layers, check_other_bytes, network_sentences
+from sparsim.progress import tqdm
 from sparsim.pruning import Criterion
 from sparsim.resources import normalised, resources, unlike
 from sparsim.rows import Products, Table, totals

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from sparsim.energy import EnergyTable
 from sparsim.errors import ConfigError
 from sparsim.machines import Machine
+from sparsim.progress import tqdm
 from sparsim.report import Report, build_report, energy_of
 from sparsim.workload import Workload
 

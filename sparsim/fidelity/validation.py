@@ -9,11 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from sparsim.errors import ConfigError, nearest
 from sparsim.fidelity.bench import Bench
 from sparsim.fidelity.record import BOUNDS, VALIDATING, Row
+from sparsim.progress import tqdm
 
 __all__ = ["PAPERS", "Validation", "validate"]
 
