@@ -18,6 +18,7 @@ from sparsim._version import __version__
 _HOME = {
     "Comparison": "compare",
     "Csr": "matrix",
+    "Grid": "sweep",
     "Layer": "network",
     "Network": "network",
     "Report": "report",
@@ -32,7 +33,9 @@ _HOME = {
     "product": "simulate",
     "prune": "pruning",
     "save_network": "io",
+    "save_table": "export",
     "simulate": "simulate",
+    "sweep": "sweep",
     "torch": "torch",
     "validate": "fidelity",
     "zoo": "zoo",
@@ -42,6 +45,7 @@ _MODULES = ("datasets", "plot", "torch", "zoo")
 __all__ = [
     "Comparison",
     "Csr",
+    "Grid",
     "Layer",
     "Network",
     "Report",
@@ -57,7 +61,9 @@ __all__ = [
     "product",
     "prune",
     "save_network",
+    "save_table",
     "simulate",
+    "sweep",
     "validate",
     "zoo",
 ]
@@ -65,6 +71,7 @@ __all__ = [
 if TYPE_CHECKING:
     from sparsim import datasets, plot, zoo
     from sparsim.compare import Comparison, compare
+    from sparsim.export import save_table
     from sparsim.fidelity import validate
     from sparsim.inspect import inspect
     from sparsim.io import load, save_network
@@ -74,6 +81,7 @@ if TYPE_CHECKING:
     from sparsim.pruning import prune
     from sparsim.report import Report
     from sparsim.simulate import gemm, product, simulate
+    from sparsim.sweep import Grid, sweep
     from sparsim.workload import Workload
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import sys
@@ -17,8 +16,9 @@ from rich.text import Text
 
 from sparsim.breakdown import energy_rows
 from sparsim.compare import Comparison
+from sparsim.export import columns_of, plain_rows, write_csv
 from sparsim.network import Network
-from sparsim.report import Report
+from sparsim.report import Report, si
 from sparsim.verdict import summary_rows
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "print_machines",
     "print_pruned",
     "print_report",
+    "print_sweep",
     "print_table",
     "print_validation",
 ]
@@ -51,12 +52,9 @@ def _none_for_nan(cell: Any) -> Any:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print one line per row; lists are written as JSON."""
-    writer = csv.DictWriter(sys.stdout, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    for row in rows:
-        cells = {key: json.dumps(cell) if isinstance(cell, list | tuple) else cell for key, cell in row.items()}
-        writer.writerow(cells)
+    """Print one line per row; lists are written as JSON, nothing for what is not known."""
+    flat = plain_rows(rows)
+    write_csv(flat, columns_of(flat), sys.stdout)
 
 
 def print_table(
@@ -234,6 +232,42 @@ def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], leading: int, 
         columns.append(number)
         free -= wide[number]
     yield columns
+
+
+SWEPT = "machine.config."
+MEASURES = (
+    ("time", "time_s", "s", 1.0),
+    ("energy", "energy_pj.total", "J", 1e-12),
+    ("DRAM", "dram_bytes.total", "B", 1.0),
+)
+
+
+def print_sweep(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print one line a point (and layer): what it is, what it costs, or why it failed."""
+    fields = [key.removeprefix(SWEPT) for key in rows[0] if key.startswith(SWEPT)]
+    names = {"network": "input", "layer": "layer", "batch": "batch", "machine.name": "machine"}
+    shown = [key for key in names if key == "machine.name" or len({str(row.get(key)) for row in rows}) > 1]
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in (*(names[key] for key in shown), "pattern"):
+        table.add_column(head, no_wrap=head == "machine", overflow="fold")
+    for head in ("zeros", *(key.replace(".", ".\n") for key in fields), *(name for name, *_ in MEASURES), "speed-up"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, _sweep_cells(row, shown, fields)))
+    Console(highlight=False).print(table)
+    told = dict.fromkeys(f"{row['machine.name']}, {row['network']}: {row['error']}" for row in rows if row["error"])
+    print_lines(f"failed: {each}" for each in told)
+
+
+def _sweep_cells(row: Mapping[str, Any], shown: Sequence[str], fields: Sequence[str]) -> list[str]:
+    def known(key: str) -> bool:
+        return not (row.get(key) is None or row[key] != row[key])
+
+    zeros = next((f"{row[key]:.1%}" for key in ("propagated_sparsity", "sparsity") if known(key)), "")
+    values = [str(row[key]) if known(key) else "" for key in fields]
+    costs = [si(row[key] * factor, unit) if known(key) else "–" for _, key, unit, factor in MEASURES]
+    speed = f"{row['speedup']:.3g}x" if known("speedup") else "–"
+    return [*(str(row.get(key, "")) for key in shown), str(row["granularity"]), zeros, *values, *costs, speed]
 
 
 def print_validation(validation: Validation, every_row: bool = False) -> None:

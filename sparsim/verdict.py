@@ -104,8 +104,10 @@ def in_short(rows: Sequence[Row]) -> list[str]:
     for (network,), mine in _grouped(totals, "network"):
         batch = max(row["batch"] for row in mine)
         parts = []
-        for (pattern,), some in _grouped([row for row in mine if row["batch"] == batch], "granularity"):
-            best = {name: max(float(row["speedup"]) for row in each) for (name,), each in _grouped(some, "machine.name")}
+        for _, some in _grouped([row for row in mine if row["batch"] == batch], "granularity"):
+            best = {
+                name: max(float(row["speedup"]) for row in each) for (name,), each in _grouped(some, "machine.name")
+            }
             pays = sorted(((gain, name) for name, gain in best.items() if gain >= PAYS), reverse=True)
             gains = ", ".join(f"{name} ({_factor(gain)})" for gain, name in pays)
             parts.append(f"{_pattern(some[0])} pays on {gains}" if pays else f"{_pattern(some[0])} pays nowhere")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import sparsim
-from sparsim.cli import catalogue, costs, networks
+from sparsim.cli import catalogue, costs, networks, sweep
 from sparsim.errors import ModelError, SparsimError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 for command in (
     costs.simulate,
     costs.compare,
+    sweep.sweep,
     networks.prune,
     networks.inspect,
     catalogue.machines,
@@ -45,8 +46,8 @@ def main() -> None:
         _fail(str(error), 2)
     except MemoryError as error:
         _fail(f"not enough memory: {error}; try fewer rows, columns or non-zeros", 1)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 1)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _fail(str(error) or "interrupted", 1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

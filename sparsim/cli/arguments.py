@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sparsim.pruning import Criterion
 
 __all__ = [
+    "axes",
     "by_layer",
     "bytes_or_auto",
     "fidelity_field",
@@ -101,13 +102,25 @@ def scores(criterion: str, saliency: Path | None, seed: int) -> str | Criterion:
 
 def overrides(fields: Sequence[str] | None) -> dict[str, Any]:
     """Return the machine fields given as ``FIELD=VALUE``."""
-    found: dict[str, Any] = {}
+    return {key: _literal(value) for key, value in _fields(fields, "FIELD=VALUE, such as prefetch.lines=512")}
+
+
+def axes(fields: Sequence[str] | None) -> dict[str, list[Any]]:
+    """Return the machine fields given as ``FIELD=V1,V2`` with all their values."""
+    found: dict[str, list[Any]] = {}
+    for key, values in _fields(fields, "FIELD=V1,V2…, such as prefetch.lines=512,1024"):
+        if key in found:
+            raise ConfigError(f"'{key}' twice", key="--set", allowed="all values of a field in one list")
+        found[key] = [_literal(word) for word in words(values, f"--set {key}")]
+    return found
+
+
+def _fields(fields: Sequence[str] | None, allowed: str) -> Iterator[tuple[str, str]]:
     for field in fields or ():
         key, equals, value = field.partition("=")
-        if not equals or not key or not value:
-            raise ConfigError(f"'{field}'", key="--set", allowed="FIELD=VALUE, such as prefetch.lines=512")
-        found[key.strip()] = _literal(value.strip())
-    return found
+        if not equals or not key.strip() or not value.strip():
+            raise ConfigError(f"'{field}'", key="--set", allowed=allowed)
+        yield key.strip(), value.strip()
 
 
 def fidelity_field(fidelity: str | None, on: str) -> dict[str, Any]:
