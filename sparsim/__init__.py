@@ -34,6 +34,7 @@ _HOME = {
     "prune": "pruning",
     "save_network": "io",
     "save_table": "export",
+    "search": "search",
     "simulate": "simulate",
     "sweep": "sweep",
     "torch": "torch",
@@ -62,6 +63,7 @@ __all__ = [
     "prune",
     "save_network",
     "save_table",
+    "search",
     "simulate",
     "sweep",
     "validate",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from sparsim.network import Layer, Network
     from sparsim.pruning import prune
     from sparsim.report import Report
+    from sparsim.search import search
     from sparsim.simulate import gemm, product, simulate
     from sparsim.sweep import Grid, sweep
     from sparsim.workload import Workload

@@ -23,6 +23,7 @@ from sparsim.verdict import summary_rows
 
 if TYPE_CHECKING:
     from sparsim.fidelity import Row, Validation
+    from sparsim.search import SearchResult
 
 __all__ = [
     "print_comparison",
@@ -34,6 +35,7 @@ __all__ = [
     "print_machines",
     "print_pruned",
     "print_report",
+    "print_search",
     "print_sweep",
     "print_table",
     "print_validation",
@@ -268,6 +270,24 @@ def _sweep_cells(row: Mapping[str, Any], shown: Sequence[str], fields: Sequence[
     costs = [si(row[key] * factor, unit) if known(key) else "–" for _, key, unit, factor in MEASURES]
     speed = f"{row['speedup']:.3g}x" if known("speedup") else "–"
     return [*(str(row.get(key, "")) for key in shown), str(row["granularity"]), zeros, *values, *costs, speed]
+
+
+def print_search(found: SearchResult) -> None:
+    """Print the choice of every layer, what it loses and costs (as shares of the dense network), and the verdict."""
+    rows = [
+        [
+            row["layer"],
+            row["granularity"],
+            f"{row['actual_sparsity']:.1%}",
+            f"{row['saliency_lost']:.3g}",
+            *(f"{row[name]:.2%}" for name in found.costs),
+        ]
+        for row in found.rows
+    ]
+    heads = ["layer", "pattern", "zeros", "loses", *found.costs]
+    print_table(f"{found.network.name}, shares of the dense network", heads, rows, right=range(2, len(heads)))
+    print_lines(f"• {sentence}" for sentence in found.verdict)
+    print_lines(f"note: {note}" for note in found.network.notes)
 
 
 def print_validation(validation: Validation, every_row: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import sparsim
-from sparsim.cli import catalogue, costs, networks, sweep
+from sparsim.cli import catalogue, costs, networks, search, sweep
 from sparsim.errors import ModelError, SparsimError
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ for command in (
     costs.simulate,
     costs.compare,
     sweep.sweep,
+    search.search,
     networks.prune,
     networks.inspect,
     catalogue.machines,
