@@ -1,29 +1,11 @@
 import csv
 import io
 import json
-import sys
 
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse as sp
-
-from sparsim.cli import main
-
-
-@pytest.fixture
-def sparsim(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sparsim", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

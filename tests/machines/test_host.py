@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparsim
+from sparsim import runs
 from sparsim.energy import load_table
 from sparsim.errors import ConfigError
 from sparsim.machines import host, machine
@@ -279,17 +280,17 @@ def test_comparison_has_speed_but_no_energy_ratio():
 def test_measured_runs_come_after_the_others_one_at_a_time(monkeypatch):
     events, running, lock = [], [], threading.Lock()
 
-    def best(self, workload, built):
+    def best(workload, built, *how, **options):
         with lock:
             running.append(built.name)
             events.append((built.name, tuple(running)))
-        result = really(self, workload, built)
+        result = really(workload, built, *how, **options)
         with lock:
             running.remove(built.name)
         return result
 
-    really = Plan.best
-    monkeypatch.setattr(Plan, "best", best)
+    really = runs.best
+    monkeypatch.setattr(runs, "best", best)
     plan = Plan(load_table(), "auto", 4)
     works = [gemm(16, 16, n, pattern="density:0.3") for n in (1, 2, 3, 4)]
     machines = [machine("host", QUICK), machine("dense"), machine("cpu")]
@@ -331,6 +332,6 @@ def test_two_threads_never_time_at_once(monkeypatch):
 
 
 def test_runs_that_differ_much_are_said(monkeypatch):
-    for runs, said in (((100, 101, 102), False), ((100, 160, 170), True)):
-        monkeypatch.setattr(host.Host, "_time", lambda self, kernel, *rest, runs=runs: host.Timing(kernel, runs))
+    for times, said in (((100, 101, 102), False), ((100, 160, 170), True)):
+        monkeypatch.setattr(host.Host, "_time", lambda self, kernel, *rest, times=times: host.Timing(kernel, times))
         assert (host.UNSTEADY in machine("host", QUICK).run(gemm(4, 4, 4)).notes) is said

@@ -288,36 +288,31 @@ def test_interrupted_is_a_keyboard_interrupt():
     assert issubclass(Interrupted, KeyboardInterrupt)
 
 
-def sparsim(*arguments, **options):
-    command = [sys.executable, "-m", "sparsim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-def test_the_command_says_the_same_as_python(tmp_path):
+def test_the_command_says_the_same_as_python(sparsim, tmp_path):
     store = tmp_path / "s"
     fields = ["--set", "merge.width=4,16", "--set", "condense=true,false"]
-    done = sparsim("sweep", "lenet300_100", *fields, "--jobs", 1, "--store", store, "--json")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+    code, out, err = sparsim("sweep", "lenet300_100", *fields, "--jobs", 1, "--store", store, "--json")
+    assert code == 0, err
+    rows = json.loads(out)
     frame = ss.sweep("lenet300_100", fields={"merge.width": [4, 16], "condense": [True, False]}, store=store, **QUIET)
     assert [(row["merge.width"], row["condense"], row["time_s"]) for row in rows] == list(
         zip(frame["merge.width"], frame["condense"], frame["time_s"], strict=True)
     )
-    shown = sparsim("sweep", "lenet300_100", *fields, "--store", store)
-    assert "merge." in shown.stdout
-    assert shown.returncode == 0
+    code, out, err = sparsim("sweep", "lenet300_100", *fields, "--store", store)
+    assert "merge." in out
+    assert code == 0
 
 
-def test_the_command_reads_a_file_and_says_what_failed(tmp_path):
+def test_the_command_reads_a_file_and_says_what_failed(sparsim, tmp_path):
     (tmp_path / "sweep.toml").write_text("inputs = 'lenet300_100'\non = ['sparch', 'tpu_v1']\n")
     common = ["sweep", "--grid", tmp_path / "sweep.toml", "--store", tmp_path / "s"]
-    done = sparsim(*common, "--jobs", 1)
-    assert done.returncode == 1
-    assert "failed: tpu_v1, lenet300_100: " in done.stdout
-    assert done.stderr.splitlines()[-1] == "1 of 2 points failed; column 'error' says why"
-    assert sparsim(*common, "--on", "sparch").returncode == 0
-    planned = sparsim(*common, "--dry-run", "--on", "sparch", "--set", "merge.width=2,4")
-    assert planned.stdout.startswith("sweep: 2 points")
+    code, out, err = sparsim(*common, "--jobs", 1)
+    assert code == 1
+    assert "failed: tpu_v1, lenet300_100: " in out
+    assert err.splitlines()[-1] == "1 of 2 points failed; column 'error' says why"
+    assert sparsim(*common, "--on", "sparch")[0] == 0
+    code, out, err = sparsim(*common, "--dry-run", "--on", "sparch", "--set", "merge.width=2,4")
+    assert out.startswith("sweep: 2 points")
 
 
 @pytest.mark.parametrize(
@@ -333,8 +328,8 @@ def test_the_command_reads_a_file_and_says_what_failed(tmp_path):
         (["lenet5", "--energy", "coal"], "coal"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_two(tmp_path, arguments, told):
-    done = sparsim("sweep", *arguments, "--store", tmp_path / "s")
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_code_two(sparsim, tmp_path, arguments, told):
+    code, _, err = sparsim("sweep", *arguments, "--store", tmp_path / "s")
+    assert code == 2
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
