@@ -33,7 +33,7 @@ from sparsim.plot import (
     plot_traffic,
 )
 from sparsim.plot.draw import engineering, is_known
-from sparsim.plot.rows import total_rows
+from sparsim.plot.rows import all_rows, total_rows
 from sparsim.verdict import in_short, is_total
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def write_html(
 
 
 def _chapter(comparison: Comparison) -> dict[str, Any]:
-    totals = comparison.totals
+    totals = [row for row in all_rows(comparison) if is_total(row)]
     batches = list(dict.fromkeys(row["batch"] for row in totals))
     return {
         "network": totals[0]["network"],
@@ -133,7 +133,7 @@ def _batch(comparison: Comparison, batch: int) -> dict[str, Any]:
     for row in totals:
         variants.setdefault((row["granularity"], row["sparsity"]), []).append(row)
     layers: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in comparison.rows:
+    for row in all_rows(comparison):
         if row["batch"] == batch and not is_total(row):
             key = (row["granularity"], row["sparsity"], row["machine.name"], row["baseline"])
             layers.setdefault(key, []).append(row)
@@ -144,6 +144,7 @@ def _batch(comparison: Comparison, batch: int) -> dict[str, Any]:
             {
                 "name": _name(*variant),
                 "zeros": rows[0]["actual_sparsity"],
+                "carried": rows[0]["propagated_sparsity"],
                 "accuracy": rows[0]["accuracy"],
                 "runs": [_run(row, layers[(*variant, row["machine.name"], row["baseline"])]) for row in rows],
             }

@@ -111,7 +111,9 @@ def in_short(rows: Sequence[Row]) -> list[str]:
             pays = sorted(((gain, name) for name, gain in best.items() if gain >= PAYS), reverse=True)
             gains = ", ".join(f"{name} ({_factor(gain)})" for gain, name in pays)
             parts.append(f"{_pattern(some[0])} pays on {gains}" if pays else f"{_pattern(some[0])} pays nowhere")
-        told.append(f"{network}, batch {batch}: {'; '.join(parts)}.")
+        budgets = _grouped(mine, "granularity", "sparsity")
+        chosen = ", each at the sparsity that gains most" if len(budgets) > len(parts) else ""
+        told.append(f"{network}, batch {batch}{chosen}: {'; '.join(parts)}.")
     return told
 
 

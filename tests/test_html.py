@@ -288,13 +288,30 @@ def test_machine_of_ones_own_shows_its_assumptions(comparison, tmp_path):
     assert "Not a machine that sparsim ships with" in found.text
 
 
-def test_energy_of_a_measured_machine_is_not_drawn_as_nothing(comparison, tmp_path):
-    unknown = {"energy_pj.total": float("nan"), "energy_ratio": float("nan")}
-    rows = [{**row, **unknown} if row["machine.name"] == "a100" else row for row in comparison.rows]
+def test_energy_of_a_measured_machine_is_neither_drawn_nor_written_as_nothing(comparison, tmp_path):
+    unknown = {"energy_pj.total": 0.0, "energy_ratio": float("nan")}
+    rest = [{key: row[key] for key in row if not key.startswith("energy_pj.")} for row in comparison.rows]
+    rows = [
+        {**others, **unknown} if row["machine.name"] == "a100" else row
+        for row, others in zip(comparison.rows, rest, strict=True)
+    ]
     found = Page(write_html(Comparison(rows, (), "all"), tmp_path / "report.html").read_text("utf-8"))
     assert "energy by component on sparch" in alts(found)
     assert "energy by component on a100" not in alts(found)
     assert "No picture of energy by component: not known for a measured machine." in found.text
+    energies = [row[4] for table in found.tables if table[0][0] == "layer" for row in table[1:]]
+    assert energies.count("–") == len(energies) / len(MACHINES)
+
+
+def test_zeros_that_pruning_made_elsewhere_stand_behind_an_arrow(comparison, tmp_path):
+    rows = [{**row, "propagated_sparsity": row["actual_sparsity"]} for row in comparison.rows]
+    for row in rows:
+        if row["granularity"] == "out_channel" and row["sparsity"] == 0.75:
+            row |= {"actual_sparsity": 0.75, "propagated_sparsity": 0.9375}
+    found = Page(write_html(Comparison(rows, (), "all"), tmp_path / "report.html").read_text("utf-8"))
+    summary = next(table for table in found.tables if table[0][0] == "variant")
+    assert [row[0] for row in summary if "→" in row[-1]] == ["out_channel at 75 %"]
+    assert summary[-1][-1] == "75.0 %→ 93.8 %"
 
 
 def test_a_picture_that_cannot_be_drawn_is_named_with_the_reason(monkeypatch, comparison, tmp_path):

@@ -10,6 +10,7 @@ from sparsim.errors import ConfigError
 from sparsim.plot.accuracy import plot_accuracy
 from sparsim.plot.comparison import plot_energy, plot_speedup
 from sparsim.plot.draw import is_known
+from sparsim.plot.rows import total_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,8 @@ def overview(comparisons: Sequence[Comparison]) -> Figure:
     """Return one figure that says which pattern pays on which hardware.
 
     The largest network's speed-ups at its largest and smallest batch; then measured accuracy against speed-up for the
-    first network that has any, on the first machine and the last with another twin, and the first machine's energy.
+    first network that has any, on the first machine and the last with another twin, and the energy of the first machine
+    that is not measured.
 
     Parameters
     ----------
@@ -41,17 +43,20 @@ def overview(comparisons: Sequence[Comparison]) -> Figure:
     present = [(one, {row["machine.name"] for row in one.totals}) for one in measured]
     small = [(one, name) for one, names in present for name in (first[0], *second) if name in names]
 
-    lines = len(wide) + bool(small) + 1
+    priced = [row["machine.name"] for row in total_rows(largest) if is_known(row["energy_pj.total"])]
+
+    lines = len(wide) + bool(small) + bool(priced)
     figure = Figure(figsize=(11, 3.2 * lines + 0.4), layout="constrained")
     figure.suptitle("Which pattern pays on which hardware?", fontsize="x-large", fontweight="bold")
     grid = figure.add_gridspec(lines, max(len(small), 1))
     for line, batch in enumerate(wide):
         plot_speedup(largest, batch, figure.add_subplot(grid[line, :]))
-    plot_energy(largest, first[0], ax=figure.add_subplot(grid[-1, :]))
+    if priced:
+        plot_energy(largest, priced[0], ax=figure.add_subplot(grid[-1, :]))
     panels: list[Axes] = []
     for column, _ in enumerate(small):
         shared = panels[0] if panels else None
-        panels.append(figure.add_subplot(grid[-2, column], sharex=shared, sharey=shared))
+        panels.append(figure.add_subplot(grid[len(wide), column], sharex=shared, sharey=shared))
     for panel, (one, machine) in zip(panels, small, strict=True):
         plot_accuracy(one, machine, ax=panel, against="speedup")
         legend = panel.get_legend()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from sparsim.compare import Comparison
-from sparsim.errors import ConfigError, nearest
+from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.plot.draw import is_known
 from sparsim.verdict import TOTAL
 
@@ -18,15 +19,30 @@ if TYPE_CHECKING:
 __all__ = ["SWEPT", "all_rows", "alone", "failed", "is_whole", "layer_rows", "of_variant", "total_rows"]
 
 SWEPT = "machine.config."
+ENERGY = "energy_pj.total"
 SHOWN = 4
 
 Row = Mapping[str, Any]
 
 
 def all_rows(source: Source) -> list[Row]:
-    """Return the rows of a comparison or of a frame."""
+    """Return the rows of a comparison or of a frame; the energy of a measured run, which has no components, is NaN.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if not (isinstance(source, Comparison) or hasattr(source, "to_dict")):
+        raise InputError(f"{type(source).__name__} cannot be drawn: give a comparison or the DataFrame of one")
     rows: Iterable[Mapping[Any, Any]] = source.rows if isinstance(source, Comparison) else source.to_dict("records")
-    return list(rows)
+    return [{**row, ENERGY: nan} if _is_without_energy(row) else row for row in rows]
+
+
+def _is_without_energy(row: Row) -> bool:
+    """Tell a sum of nothing from the energy of a product without any work."""
+    parts = (key for key in row if key.startswith("energy_pj.") and key != ENERGY)
+    return row.get(ENERGY) == 0 and not any(is_known(row[key]) for key in parts)
 
 
 def is_whole(row: Row) -> bool:

@@ -6,7 +6,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparsim.errors import ConfigError
+from sparsim.errors import ConfigError, InputError
 from sparsim.plot import (
     plot_accuracy,
     plot_design_space,
@@ -18,7 +18,7 @@ from sparsim.plot import (
     plot_stalls,
     plot_traffic,
 )
-from sparsim.plot.rows import total_rows
+from sparsim.plot.rows import all_rows, total_rows
 
 ONE_MACHINE = [plot_energy, plot_traffic, plot_roofline, plot_heatmap, plot_stalls]
 
@@ -93,3 +93,22 @@ def test_without_axes_a_figure_is_made_and_no_style_changed(measured, draw):
         assert isinstance(ax, Axes)
         assert dict(mpl.rcParams) == before
         pyplot.close(ax.figure)
+
+
+def test_energy_of_a_measured_run_is_not_known_and_refused(comparison):
+    frame = comparison.to_frame()
+    parts = [name for name in frame if name.startswith("energy_pj.")]
+    frame.loc[frame["machine.name"] == "a100", parts] = [0.0] + [np.nan] * (len(parts) - 1)
+    assert parts[0] == "energy_pj.total"
+    assert all(np.isnan(row["energy_pj.total"]) == (row["machine.name"] == "a100") for row in all_rows(frame))
+    with pytest.raises(ConfigError, match="not known for any variant on 'a100'"):
+        plot_energy(frame, "a100")
+    plot_energy(frame, "sparch", ax=Figure().add_subplot())
+    few = frame.loc[frame["machine.name"] == "sparch", ["layer", "energy_pj.total"]]
+    assert [row["energy_pj.total"] for row in all_rows(few)] == list(few["energy_pj.total"])
+
+
+@pytest.mark.parametrize("source", [None, [1], "frame.csv"], ids=str)
+def test_what_is_no_comparison_is_refused(source):
+    with pytest.raises(InputError, match=f"{type(source).__name__} cannot be drawn"):
+        plot_speedup(source)
