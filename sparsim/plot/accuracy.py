@@ -78,7 +78,7 @@ def plot_accuracy(
     if against not in AGAINST:
         raise ConfigError(f"no cost '{against}'", key="against", allowed=", ".join(AGAINST))
     key, factor, name, unit = AGAINST[against]
-    rows = [row for row in total_rows(comparison, batch, machine) if is_known(row["accuracy"])]
+    rows = [row for row in total_rows(comparison, batch, machine) if is_known(row.get("accuracy"))]
     if not rows:
         raise ConfigError("no accuracy was measured for any variant", key="accuracy")
     rows = [row for row in rows if is_known(row[key])]

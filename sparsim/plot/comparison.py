@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparsim.errors import ConfigError
 from sparsim.plot.draw import (
     engineering,
     is_known,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_energy", "plot_speedup", "plot_traffic"]
 
+# what every machine has stands first, so that it has one colour in all pictures
+EVERYWHERE = {"dram_access": "DRAM access", "multiply": "multiply", "add": "add"}
 STREAMS = {
     "a": "A (weights)",
     "b": "B (activations)",
@@ -68,8 +71,14 @@ def plot_speedup(comparison: Source, batch: int | None = None, ax: Axes | None =
 
 
 def plot_energy(comparison: Source, machine: str, batch: int | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the energy of every variant on one machine, stacked by component; parameters as in :func:`plot_traffic`."""
-    return _stacked(total_rows(comparison, batch, machine), "energy_pj.", ("energy", 1e-12, "J"), {}, ax)
+    """Draw the energy of every variant on one machine, stacked by component; parameters as in :func:`plot_traffic`.
+
+    Raises
+    ------
+    ConfigError
+        If nobody knows it, as of a measured machine.
+    """
+    return _stacked(total_rows(comparison, batch, machine), "energy_pj.", ("energy", 1e-12, "J"), EVERYWHERE, ax)
 
 
 def plot_traffic(comparison: Source, machine: str, batch: int | None = None, ax: Axes | None = None) -> Axes:
@@ -94,13 +103,20 @@ def _stacked(
 ) -> Axes:
     name, factor, unit = measure
     keys = dict.fromkeys(key for row in rows for key in row if key.startswith(prefix) and key != f"{prefix}total")
+    totals = [factor * row[f"{prefix}total"] for row in rows if is_known(row[f"{prefix}total"])]
+    if not totals:
+        raise ConfigError(f"not known for any variant on '{rows[0]['machine.name']}'", key=f"{prefix}total")
     parts = {key: [factor * row[key] if is_known(row.get(key)) else 0.0 for row in rows] for key in keys}
-    parts = dict(sorted(parts.items(), key=lambda part: -max(part[1])))
+    named = [prefix + key for key in names]
+    order = named + sorted(parts.keys() - named, key=lambda key: (-max(parts[key]), key))
     twin = factor * max(row[f"baseline_{prefix[:-1]}"] for row in rows)
-    divisor, si = engineering(max(twin, *(factor * row[f"{prefix}total"] for row in rows)))
+    divisor, si = engineering(max(twin, *totals))
     ax = ax or new_axes()
     bottom = [0.0] * len(rows)
-    for number, (key, values) in enumerate((key, values) for key, values in parts.items() if max(values) > 0):
+    for number, key in enumerate(order):
+        values = parts.get(key, [0.0])
+        if max(values) == 0:
+            continue
         heights = [value / divisor for value in values]
         label = names.get(key.removeprefix(prefix), words(key.removeprefix(prefix)))
         ax.bar(range(len(rows)), heights, 0.75, bottom=bottom, label=label, linewidth=0, **look(number))

@@ -23,6 +23,7 @@ __all__ = ["condensing_example", "plot_condensing"]
 
 LARGEST = 64
 GAP = 2.5
+CAPTION = 1.4  # inches
 FONT_OF_CELL = 0.48
 SMALLEST_FONT = 3.5
 ROOM = {"across": 0.9, "above": 1.1}
@@ -80,7 +81,7 @@ def plot_condensing(matrix: Any, ax: Axes | None = None) -> Axes:
     place = np.arange(a.nnz) - a.indptr[row]
     used = np.unique(a.indices)
     condensed = int(a.row_lengths.max(initial=0))
-    right = columns + GAP
+    right = columns + (GAP if ax is None else max(GAP, CAPTION / _cell(ax, rows) - columns))
     width = right + max(condensed, columns / 5, 6)
     ax = ax or _axes(width, rows)
     ax.set(xlim=(-0.5, width), ylim=(rows + 0.2, -1.6), aspect="equal")
@@ -103,6 +104,11 @@ def _axes(width: float, rows: int) -> Axes:
     cell = min(0.3, 14 / width, 12 / (rows + 2))
     size = (max(width * cell + ROOM["across"], 6.4), max((rows + 2) * cell + ROOM["above"], 2))
     return pyplot.subplots(figsize=size, layout="constrained")[1]
+
+
+def _cell(ax: Axes, rows: int) -> float:
+    """Return the inches that a cell can have at most."""
+    return float(ax.get_position().height * ax.figure.canvas.figure.get_figheight() / (rows + 2))
 
 
 def _font(ax: Axes, width: float, rows: int) -> float:

@@ -16,6 +16,7 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "engineering",
+    "inches_each",
     "is_known",
     "label_points",
     "legend_beside",
@@ -134,12 +135,16 @@ def log_axis(ax: Axes, axis: Literal["x", "y"], limits: tuple[float, float]) -> 
 def name_variants(ax: Axes, variants: Sequence[tuple[str, float]]) -> None:
     """Write the variants below their bars."""
     labels = [variant_label(*variant) for variant in variants]
-    inches = ax.get_position().width * ax.figure.canvas.figure.get_figwidth() / max(len(labels), 1)
-    narrow = inches < 0.6
+    narrow = inches_each(ax, len(labels)) < 0.6
     texts = labels if narrow else ["\n".join(split_label(label)) for label in labels]
     ax.set_xticks(range(len(labels)), texts, rotation=90 if narrow else 0, fontsize="small" if narrow else "medium")
     ax.tick_params(axis="x", length=0)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def inches_each(ax: Axes, many: int) -> float:
+    """Return the width that each of so many bars has."""
+    return float(ax.get_position().width * ax.figure.canvas.figure.get_figwidth() / max(many, 1))
 
 
 def label_points(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparsim.network import Network
-from sparsim.plot.draw import engineering, legend_beside, look, name_variants, new_axes, plain
+from sparsim.plot.draw import engineering, inches_each, legend_beside, look, name_variants, new_axes, plain
 from sparsim.plot.rows import total_rows
 from sparsim.storage import NetworkStorage, network_storage
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sparsim.plot.rows import Source
 
 __all__ = ["plot_footprint"]
+
+NARROW_NAME, NARROW_NOTE = 0.62, 0.3  # inches of a bar that hold a format's name, and three of them on end
 
 
 def plot_footprint(source: Source | Network | NetworkStorage, ax: Axes | None = None) -> Axes:
@@ -38,7 +40,8 @@ def plot_footprint(source: Source | Network | NetworkStorage, ax: Axes | None = 
         floor = source.floor_bytes / divisor
         ax.axhline(floor, color="black", linestyle=":", linewidth=1, label="non-zero values alone")
         labels = [total.name.replace("_", " ").replace(" per ", "\nper ") for total in source.totals]
-        ax.set_xticks(range(len(labels)), labels)
+        narrow = inches_each(ax, len(labels)) < NARROW_NAME
+        ax.set_xticks(range(len(labels)), labels, rotation=90 if narrow else 0)
         title = f"{source.name}, {source.bytes_per_value} B a value"
     else:
         found = reversed(total_rows(source, several=True))
@@ -46,7 +49,7 @@ def plot_footprint(source: Source | Network | NetworkStorage, ax: Axes | None = 
         sizes = [(row["storage.best_bytes"] - row["storage.index_bytes"], row["storage.index_bytes"]) for row in rows]
         _footprint(ax, sizes, max(row["storage.dense_bytes"] for row in rows), [row["storage.best"] for row in rows])
         name_variants(ax, [(row["granularity"], row["sparsity"]) for row in rows])
-        title = f"{rows[0]['network']}, {rows[0]['workload.dtype']}, each layer in its smallest format"
+        title = f"{rows[0]['network']}, {rows[0]['workload.dtype']}\neach layer in its smallest format"
     ax.tick_params(axis="x", length=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(plain(title), loc="left")
@@ -63,8 +66,9 @@ def _footprint(ax: Axes, sizes: Sequence[tuple[int, int]], dense: int, notes: Se
         ax.bar(range(len(sizes)), heights, 0.75, bottom=bottom, label=label, linewidth=0, **look(number))
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": "x-small"}
+    shown = 3 if inches_each(ax, len(sizes)) > NARROW_NOTE else 1
     for place, (top, note) in enumerate(zip(bottom, notes, strict=True)):
-        first, rest = note.split(", ")[:3], note.count(", ") > 2
+        first, rest = note.split(", ")[:shown], note.count(", ") >= shown
         ax.annotate(",\n".join(first) + " …" * rest, (place, top), (0, 3), textcoords="offset points", **style)
     ax.axhline(dense / divisor, color="black", linestyle="--", linewidth=1, label="all weights, dense")
     ax.set_ylabel(f"memory footprint of the weights, {prefix}B")

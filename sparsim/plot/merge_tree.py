@@ -65,7 +65,7 @@ class MergePlan:
         """How many inputs the first round takes, as the formula that makes all later rounds full."""
         many = len(self.leaves)
         if many <= self.ways:
-            return f"{many} {'leaf' if many == 1 else 'leaves'} fit into one round"
+            return f"{many} {'leaf fits' if many == 1 else 'leaves fit'} into one round"
         return f"first round: ({many} − 2) mod {self.ways - 1} + 2 = {len(self.rounds[0])} inputs"
 
 

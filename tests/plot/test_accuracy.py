@@ -83,3 +83,8 @@ def test_labels_of_points_do_not_overlap(measured, ax):
 def test_accuracy_that_nobody_measured_is_an_error(comparison):
     with pytest.raises(ConfigError, match="no accuracy was measured"):
         plot_accuracy(comparison, "sparch")
+
+
+def test_a_frame_without_the_column_has_no_accuracy(comparison):
+    with pytest.raises(ConfigError, match="no accuracy was measured"):
+        plot_accuracy(comparison.to_frame().drop(columns="accuracy"), "sparch")

@@ -180,3 +180,25 @@ def test_engineering_prefixes(value, divisor, prefix):
 def test_importing_the_module_does_not_import_matplotlib():
     code = "import sys, sparsim.plot; sys.exit(any(name.split('.')[0] == 'matplotlib' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_stream_and_what_all_machines_spend_on_keep_their_colour(comparison):
+    colors = {}
+    for plot in (plot_energy, plot_traffic):
+        for machine in MACHINES:
+            axes = plot(comparison, machine, ax=Figure().add_subplot())
+            for bars in axes.containers:
+                colors.setdefault(bars.get_label(), set()).add(bars[0].get_facecolor())
+    assert all(len(colors[name]) == 1 for name in ("DRAM access", "multiply", "add", "A (weights)", "C (results)"))
+
+
+@pytest.mark.parametrize(("width", "shown"), [(12, "2:4,\ncsr,\nbsr …"), (2, "2:4 …")])
+def test_footprint_names_fewer_formats_where_bars_are_narrow(comparison, width, shown):
+    frame = comparison.to_frame().assign(**{"storage.best": "2:4, csr, bsr, dense"})
+    axes = plot_footprint(frame, Figure(figsize=(width, 4)).add_subplot())
+    assert {note.get_text() for note in axes.texts} == {shown}
+
+
+def test_overview_without_any_energy_leaves_that_panel_out(comparison):
+    rows = [{**row, "energy_pj.total": float("nan")} for row in comparison.rows]
+    assert len(overview([type(comparison)(rows, (), "all")]).axes) == 2

@@ -127,3 +127,12 @@ def test_without_axes_a_figure_is_made():
     assert width < 16
     assert height < 14
     pyplot.close(made.figure)
+
+
+@pytest.mark.parametrize("rows", [3, 30, 64])
+def test_captions_do_not_overlap_however_tall_the_matrix(rows):
+    axes = Figure(figsize=(6.4, 3.6), layout="constrained").add_subplot()
+    plot_condensing(np.ones((rows, 4)), axes)
+    axes.figure.draw_without_rendering()
+    left, right = [text.get_window_extent() for text in axes.texts if "column" in text.get_text()]
+    assert left.x1 < right.x0

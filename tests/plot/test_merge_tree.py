@@ -137,3 +137,8 @@ def test_two_orders_stand_beside_each_other():
 def test_what_cannot_be_drawn_is_refused(ax, source, options, error, match):
     with pytest.raises(error, match=match):
         plot_merge_tree(source, ax=ax, **options)
+
+
+@pytest.mark.parametrize(("leaves", "told"), [([7], "1 leaf fits into one round"), ([7, 8], "2 leaves fit into one")])
+def test_few_leaves_are_told_to_fit(leaves, told):
+    assert merge_plan(leaves, ways=4).first_round.startswith(told)
