@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels._jit import kernel
-from sparsim.kernels.records import RoundElements
+from sparsim.kernels.records import RoundRows
 
-__all__ = ["column_products", "column_sizes", "gather_condensed", "outer_products"]
+__all__ = ["column_products", "column_sizes", "list_rows", "orders", "outer_products", "round_rows"]
 
 Array = npt.NDArray[Any]
 
@@ -54,61 +54,83 @@ def outer_products(a_indices: Array, b_indptr: Array) -> int:
     return count
 
 
+def orders(position: Array, first: int) -> tuple[Array, Array, Array]:
+    """Return the columns of a round by tree position, once for every magnitude of row length.
+
+    A row of n elements finds its columns, with few others, in class bit_length(n - 1): columns below that power of two.
+
+    Parameters
+    ----------
+    position : tree leaf of each condensed column, -1 if it takes no part; those below ``first`` take none.
+
+    Returns
+    -------
+    first entry of every class, condensed columns, their positions.
+    """
+    taking = first + np.flatnonzero(position[first:] >= 0)
+    taking = taking[np.argsort(position[taking], kind="stable")]
+    classes = max(int(position.size - 1).bit_length(), 0) + 1
+    parts = [taking[taking < 1 << c] for c in range(classes)]
+    bounds = np.concatenate(([0], np.cumsum([part.size for part in parts]))).astype(np.int64)
+    columns = np.concatenate(parts)
+    return bounds, columns.astype(np.int32), position[columns].astype(np.int32)
+
+
 @kernel
-def gather_condensed(
-    a_indptr: Array, rows: Array, position: Array, internal: Array, first: int, sizes: tuple[int, int]
-) -> RoundElements:
-    """List the elements of A that take part in one merge round, by row, then by tree position.
+def round_rows(
+    a_indptr: Array, rows: Array, below: tuple[Array, Array], runs: Array, sizes: tuple[int, int]
+) -> RoundRows:
+    """Return what the rows of one merge round take from A.
 
     Elements are read in the order in which they lie, and a burst once while it is the last one read.
 
     Parameters
     ----------
-    rows : the rows longer than ``first``, ascending.
-    position : tree leaf of each condensed column, -1 if it takes no part; columns below ``first`` take none.
-    internal : per tree leaf, whether it is a result of an earlier round, whose elements are not multiplied again.
+    rows : those that hold an element of the round's first column, ascending.
+    below : columns that take part, and those multiplied now, among the first n condensed columns.
+    runs : first and last + 1 of every run of columns that are multiplied now, [runs, 2], ascending.
     sizes : bytes of an element and of a burst.
     """
-    last = position.size
+    taking, asking = below
     element_bytes, burst_bytes = sizes
-    total = 0
-    for row in rows:
-        for j in range(first, min(last, a_indptr[row + 1] - a_indptr[row])):
-            if position[j] >= 0:
-                total += 1
-    out = RoundElements(
-        np.empty(total, dtype=np.int64),
-        np.empty(total, dtype=np.int32),
-        np.empty(total, dtype=np.int64),
-        np.zeros(total, dtype=np.int64),
-        np.zeros(total, dtype=np.int64),
-    )
-    out_row, out_position, out_element, out_address, out_bursts = out
-    bucket = np.zeros(internal.size + 1, dtype=np.int64)
-    done = 0
+    first = np.zeros(rows.size + 1, dtype=np.int64)
+    asked = np.zeros(rows.size + 1, dtype=np.int64)
+    bursts = np.zeros(rows.size, dtype=np.int64)
+    address = np.full(rows.size, -1, dtype=np.int64)
     read = np.int64(-1)
+    for i in range(rows.size):
+        start = a_indptr[rows[i]]
+        length = min(a_indptr[rows[i] + 1] - start, taking.size - 1)
+        first[i + 1] = first[i] + taking[length]
+        asked[i + 1] = asked[i] + asking[length]
+        for r in range(runs.shape[0]):
+            if runs[r, 0] >= length:
+                break
+            begin = max((start + runs[r, 0]) * element_bytes // burst_bytes, read + 1)
+            read = ((start + min(runs[r, 1], length)) * element_bytes - 1) // burst_bytes
+            if begin <= read and address[i] < 0:
+                address[i] = begin * burst_bytes
+            bursts[i] += read - begin + 1
+    return RoundRows(rows, first, asked, bursts, address)
+
+
+@kernel
+def list_rows(a_indptr: Array, rows: Array, order: tuple[Array, Array, Array], element: Array, position: Array) -> int:
+    """List the elements of A that take part in a round, by row, then by tree position; return how many.
+
+    ``order`` is what :func:`orders` says; ``element`` and ``position`` have room for them and one more.
+    """
+    bounds, columns, places = order
+    last = bounds.size - 2
+    count = 0
     for row in rows:
         start = a_indptr[row]
-        stop = min(last, a_indptr[row + 1] - start)
-        bucket[:] = 0
-        for j in range(first, stop):
-            if position[j] >= 0:
-                bucket[position[j] + 1] += 1
-        for p in range(internal.size):
-            bucket[p + 1] += bucket[p]
-        count = bucket[internal.size]
-        for j in range(first, stop):
-            p = position[j]
-            if p >= 0:
-                at = done + bucket[p]
-                bucket[p] += 1
-                out_row[at] = row
-                out_position[at] = p
-                out_element[at] = start + j
-                if not internal[p]:
-                    begin = max((start + j) * element_bytes // burst_bytes, read + 1)
-                    read = ((start + j + 1) * element_bytes - 1) // burst_bytes
-                    out_address[at] = begin * burst_bytes
-                    out_bursts[at] = read - begin + 1
-        done += count
-    return out
+        length = a_indptr[row + 1] - start
+        magnitude = 0
+        while magnitude < last and length > 1 << magnitude:
+            magnitude += 1
+        for i in range(bounds[magnitude], bounds[magnitude + 1]):
+            element[count] = start + columns[i]
+            position[count] = places[i]
+            count += columns[i] < length
+    return count

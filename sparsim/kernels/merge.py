@@ -1,18 +1,21 @@
-"""One round of the merge tree: exact sizes at every layer, and the steps it takes.
+"""One round of the merge tree: exact sizes at every layer, row by row.
 
 Source: Zhang et al., HPCA 2020, sections II-A and II-C.
 
-The tree never has to be built. The elements of one row of A are visited by ascending tree position; for every column
-of B the last position that met it is remembered. An element at position p meets its column's last position q at the
-node where ``p >> l == q >> l``, so it is a distinct element on the layers below bit_length(p xor q) and vanishes into
-a sum above. One histogram of bit lengths gives the elements entering every layer, and a column's first visit is an
-element of the result.
+The tree never has to be built, and no array ever has the size of C: inputs that are results of earlier rounds are
+walked through their own columns again instead of being stored. Rows do not touch one another, so a round can be cut
+into runs of rows that are counted in any order, or at once. There are three ways to count, with equal results:
 
-Inputs that are results of earlier rounds are walked through their own columns again instead of being stored: no array
-ever has the size of C.
+* ``count_stamped``: elements are visited by ascending tree position, and every column of B remembers the last one that
+  met it. An element at position p meets its column's last position q at the node where ``p >> l == q >> l``, so it is a
+  distinct element on the layers below bit_length(p xor q) and vanishes into a sum above: a histogram of p xor q gives
+  the elements entering every layer. One iteration is one product.
+* ``count_bits``: rows of B are sets of bits, and a node is closed when the last element below it has come. One
+  iteration is 64 columns of a node with two inputs.
+* ``count_dense``: every row of B is full, so a union is a row. One iteration is one element of A.
 
-Modelled: structural unions, exact; rows in order; steps of at most ``quantum`` elements. Not modelled here: time, and
-values (numerical cancellation does not shrink a result).
+Modelled: structural unions, exact. Not modelled here: time, and values (numerical cancellation does not shrink a
+result).
 """
 
 from __future__ import annotations
@@ -22,188 +25,181 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import kernel
-from sparsim.kernels.records import MergeRound, MergeTree, Operands, RoundElements
+from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels.bits import add, copy, size_of, unite
+from sparsim.kernels.records import Listing, MergeTree, Operands, RowWork
 
-__all__ = ["FIELDS", "merge_round", "multiply_round"]
+__all__ = ["count_bits", "count_dense", "count_stamped", "entering_layers", "multiply_rows"]
 
 Array = npt.NDArray[Any]
 
-FIELDS = ("a_elements", "products", "slots", "partial", "merged", "output", "a_bursts", "a_address", "last_row")
-A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(9)
+LONG = 24  # elements of a row of B from which a guess of the branch costs more than none
 
 
 @kernel
-def _row_unions(
-    ops: Operands, elements: RoundElements, span: tuple[int, int], internal: Array, bits: Array, stamp: Array, base: int
-) -> tuple[int, int]:
-    """Add one row's elements to the histogram ``bits[1]``; return its partial elements and its merged elements.
-
-    ``bits[0][d]`` is the bit length of d; ``bits[1]`` counts by bit length, new columns in its last entry.
-    """
-    length, hist = bits
-    new = hist.size - 1
-    partial = 0
-    merged = 0
-    if ops.dense_b:
-        last = np.int64(-1)
-        for i in range(span[0], span[1]):
-            p = np.int64(elements.position[i])
-            if p == last:
+def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork) -> None:
+    """Fill in, for every row, what is multiplied now: elements of A, products, slots and the rows of B asked for."""
+    at = 0
+    for row in range(listing.first.size - 1):
+        begin = at
+        products = 0
+        slots = 0
+        for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
+            if internal[listing.position[i]]:
                 continue
-            if last < 0:
-                merged = ops.columns
+            k = ops.a_indices[listing.element[i]]
+            size = ops.columns if ops.dense_b else ops.b_indptr[k + 1] - ops.b_indptr[k]
+            products += size
+            slots += (size + tree.group_width - 1) // tree.group_width
+            work.trace[at] = k
+            at += 1
+        work.a_elements[row] = at - begin
+        work.products[row] = products
+        work.slots[row] = slots
+
+
+@inner
+def _meet(b_indices: Array, start: int, stop: int, stamp: Array, mark: np.int32, ways: int, hist: Array) -> int:
+    """Let one row of B meet the columns met before; return how many are new to this row of A."""
+    new = 0
+    if stop - start < LONG:
+        for f in range(start, stop):
+            column = b_indices[f]
+            apart = stamp[column] ^ mark
+            stamp[column] = mark
+            if apart >= ways:
+                new += 1
             else:
-                hist[length[p ^ last]] += ops.columns
-            if internal[p]:
-                partial += ops.columns
-            last = p
-        hist[new] += merged
-        return partial, merged
-    for i in range(span[0], span[1]):
-        p = np.int64(elements.position[i])
-        k = ops.a_indices[elements.element[i]]
-        mark = base | p
-        distinct = 0
-        for f in range(ops.b_indptr[k], ops.b_indptr[k + 1]):
-            column = ops.b_indices[f]
-            seen = stamp[column]
-            if seen < base:
-                merged += 1
-                distinct += 1
-                stamp[column] = mark
-            elif seen != mark:
-                hist[length[seen ^ mark]] += 1
-                distinct += 1
-                stamp[column] = mark
-        if internal[p]:
-            partial += distinct
-    hist[new] += merged
-    return partial, merged
+                hist[apart] += 1
+        return new
+    for f in range(start, stop):
+        column = b_indices[f]
+        apart = stamp[column] ^ mark
+        stamp[column] = mark
+        new += apart >= ways
+        hist[(f & 3) * (ways + 1) + min(apart, ways)] += 1  # in turns: one counter would wait for itself
+    return new
+
+
+@inner
+def _again(hist: Array, ways: int) -> int:
+    """Return how often a column was met by the input that had just met it."""
+    return hist[0] + hist[ways + 1] + hist[2 * ways + 2] + hist[3 * ways + 3]
 
 
 @kernel
-def _row_work(
-    ops: Operands, elements: RoundElements, span: tuple[int, int], internal: Array, tree: MergeTree
-) -> tuple[int, int, int, int, int]:
-    """Return A elements, products, multiplier-group slots, bursts of A and the first one's address, for one row."""
-    count = 0
-    products = 0
-    slots = 0
-    bursts = 0
-    address = np.int64(-1)
-    for i in range(span[0], span[1]):
-        if internal[elements.position[i]]:
-            continue
-        k = ops.a_indices[elements.element[i]]
-        size = ops.columns if ops.dense_b else ops.b_indptr[k + 1] - ops.b_indptr[k]
-        products += size
-        slots += (size + tree.group_width - 1) // tree.group_width
-        if elements.bursts[i] > 0 and (address < 0 or elements.address[i] < address):
-            address = elements.address[i]
-        bursts += elements.bursts[i]
-        count += 1
-    return count, products, slots, bursts, address
-
-
-@kernel
-def _emit(steps: Array, used: int, tally: Array, pieces: int, burst_bytes: int) -> tuple[Array, int]:
-    """Append ``tally`` cut into ``pieces`` equal parts (to the last unit); the row is copied."""
-    while used + pieces > steps.shape[0]:
-        grown = np.zeros((2 * steps.shape[0], steps.shape[1]), dtype=np.int64)
-        grown[:used] = steps[:used]
-        steps = grown
-    for piece in range(pieces):
-        for field in range(A_ADDRESS):
-            steps[used, field] = tally[field] * (piece + 1) // pieces - tally[field] * piece // pieces
-        steps[used, A_ADDRESS] = tally[A_ADDRESS] + tally[A_BURSTS] * piece // pieces * burst_bytes
-        steps[used, LAST_ROW] = tally[LAST_ROW]
-        used += 1
-    return steps, used
-
-
-@kernel
-def _append(steps: Array, used: int, tally: Array, single: Array, tree: MergeTree) -> tuple[int, Array]:
-    """Add one row's work to the step being filled; a step that is full, or a row that fills several, is emitted."""
-    rows, merged = single[A_ELEMENTS], single[MERGED]
-    if tally[A_ELEMENTS] + rows > tree.rows or tally[MERGED] + merged > tree.quantum:
-        if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
-            steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
-        tally[:] = 0
-    pieces = max((rows + tree.rows - 1) // tree.rows, (merged + tree.quantum - 1) // tree.quantum)
-    if pieces > 1:
-        steps, used = _emit(steps, used, single, pieces, tree.burst_bytes)
-    elif pieces > 0:
-        if tally[A_BURSTS] == 0:
-            tally[A_ADDRESS] = single[A_ADDRESS]
-        tally[:A_ADDRESS] += single[:A_ADDRESS]
-        tally[LAST_ROW] = single[LAST_ROW]
-    return used, steps
-
-
-@kernel
-def multiply_round(ops: Operands, elements: RoundElements, internal: Array, tree: MergeTree) -> Array:
-    """Return the steps of multiplying without merging, one partial matrix after the other.
-
-    One iteration is one element of A, in the order given; every product is written to memory.
-    """
-    steps = np.zeros((256, LAST_ROW + 1), dtype=np.int64)
-    tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
-    single = np.zeros(LAST_ROW + 1, dtype=np.int64)
-    used = 0
-    for i in range(elements.row.size):
-        a_elements, products, slots, bursts, address = _row_work(ops, elements, (i, i + 1), internal, tree)
-        single[:] = (a_elements, products, slots, 0, products, products, bursts, address, elements.row[i])
-        used, steps = _append(steps, used, tally, single, tree)
-    if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
-        steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
-    return steps[:used]
-
-
-@kernel
-def merge_round(
-    ops: Operands, elements: RoundElements, internal: Array, tree: MergeTree, stamp: Array, serial: int
-) -> tuple[MergeRound, int]:
-    """Merge the inputs of one round, row by row; one iteration is one row of A.
+def count_stamped(
+    ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork, stamp: Array, serial: int
+) -> int:
+    """Count rows by remembering who met a column last.
 
     Parameters
     ----------
-    internal : per tree position, whether the input is a result of an earlier round (else a column multiplied now).
-    stamp : int64 scratch of length columns, below ``serial << layers`` everywhere; kept between rounds.
-    serial : rows stamped so far; returned advanced.
+    stamp : int32 scratch of length columns, below ``serial << layers`` everywhere; kept between calls.
+    serial : rows stamped so far; returned advanced (it begins again at 1, with clean stamps, before it overflows).
     """
-    ways = 1 << tree.layers
-    length = np.zeros(ways, dtype=np.int64)
-    for value in range(1, ways):
-        length[value] = length[value >> 1] + 1
-    hist = np.zeros(tree.layers + 2, dtype=np.int64)
-    steps = np.zeros((256, LAST_ROW + 1), dtype=np.int64)
-    tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
-    single = np.zeros(LAST_ROW + 1, dtype=np.int64)
-    used = 0
-    start = 0
-    count = elements.row.size
-    merged_total = 0
-    partial_total = 0
-    while start < count:
-        row = elements.row[start]
-        stop = start + 1
-        while stop < count and elements.row[stop] == row:
-            stop += 1
+    ways = np.int32(1 << tree.layers)
+    last_serial = (1 << (31 - tree.layers)) - 1
+    hist = np.zeros(4 * (np.int64(ways) + 1), dtype=np.int64)
+    for row in range(listing.first.size - 1):
+        if serial == last_serial:
+            stamp[:] = 0
+            serial = 0
         serial += 1
-        span = (start, stop)
-        partial, merged = _row_unions(ops, elements, span, internal, (length, hist), stamp, serial << tree.layers)
-        a_elements, products, slots, bursts, address = _row_work(ops, elements, span, internal, tree)
-        single[:] = (a_elements, products, slots, partial, products + partial, merged, bursts, address, row)
-        merged_total += merged
-        partial_total += partial
-        used, steps = _append(steps, used, tally, single, tree)
-        start = stop
-    if max(tally[A_ELEMENTS], tally[MERGED]) > 0:
-        steps, used = _emit(steps, used, tally, 1, tree.burst_bytes)
-    entering = np.zeros(tree.layers, dtype=np.int64)
-    above = hist[tree.layers + 1]
-    for layer in range(tree.layers - 1, -1, -1):
-        above += hist[layer + 1]
-        entering[layer] = above
-    return MergeRound(steps[:used], entering, merged_total, partial_total), serial
+        base = serial << tree.layers
+        merged = 0
+        partial = 0
+        for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
+            position = listing.position[i]
+            k = ops.a_indices[listing.element[i]]
+            start, stop = ops.b_indptr[k], ops.b_indptr[k + 1]
+            before = _again(hist, ways)
+            merged += _meet(ops.b_indices, start, stop, stamp, np.int32(base | position), ways, hist)
+            if internal[position]:
+                partial += stop - start - (_again(hist, ways) - before)
+        work.merged[row] = merged
+        work.partial[row] = partial
+    length = 0
+    for apart in range(1, ways):
+        if apart >> length:
+            length += 1
+        for turn in range(4):
+            work.vanished[length] += hist[turn * (ways + 1) + apart]
+    return serial
+
+
+@kernel
+def count_bits(
+    ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork, bits: Array, words: int
+) -> None:
+    """Count rows by uniting sets, a node of the tree at a time; ``bits`` holds the rows of B, ``words`` each.
+
+    ``node[l]`` is the node of layer l that is being filled; a node with one input takes over its set and size.
+    """
+    node = np.zeros((tree.layers + 1) * words, dtype=np.uint64)
+    slot = np.arange(tree.layers + 1) * words
+    size = np.full(tree.layers + 1, -1, dtype=np.int64)  # -1: nothing below this node yet
+    for row in range(listing.first.size - 1):
+        partial = 0
+        i, end = listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]
+        while i < end:
+            position = np.int64(listing.position[i])
+            k = np.int64(ops.a_indices[listing.element[i]])
+            copy(node, slot[0], bits, k * words, words)
+            size[0] = ops.b_indptr[k + 1] - ops.b_indptr[k]
+            i += 1
+            if internal[position]:
+                while i < end and listing.position[i] == position:
+                    add(node, slot[0], bits, np.int64(ops.a_indices[listing.element[i]]) * words, words)
+                    i += 1
+                size[0] = size_of(node, slot[0], words)
+                partial += size[0]
+            after = np.int64(listing.position[i]) if i < end else position ^ ((1 << tree.layers) - 1)
+            _close(node, slot, size, words, position ^ after, work.vanished)
+        work.merged[row] = max(size[tree.layers], 0)
+        work.partial[row] = partial
+        size[tree.layers] = -1
+
+
+@inner
+def _close(node: Array, slot: Array, size: Array, words: int, apart: int, vanished: Array) -> None:
+    """Hand the nodes that get no more inputs to the next layer, one layer for each bit of ``apart``."""
+    layer = 0
+    while apart >> layer:
+        above = layer + 1
+        if size[above] < 0:
+            slot[layer], slot[above] = slot[above], slot[layer]
+            size[above] = size[layer]
+        else:
+            together = unite(node, slot[above], node, slot[layer], words)
+            vanished[above] += size[above] + size[layer] - together
+            size[above] = together
+        size[layer] = -1
+        layer = above
+
+
+@kernel
+def count_dense(ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork) -> None:
+    """Count rows where B is dense: what is distinct is the position."""
+    length = np.zeros(1 << tree.layers, dtype=np.int64)
+    for apart in range(1, length.size):
+        length[apart] = length[apart >> 1] + 1
+    for row in range(listing.first.size - 1):
+        last = np.int64(-1)
+        inputs = 0
+        for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
+            position = np.int64(listing.position[i])
+            if position == last:
+                continue
+            if last >= 0:
+                work.vanished[length[position ^ last]] += ops.columns
+            if internal[position]:
+                inputs += 1
+            last = position
+        work.merged[row] = ops.columns if last >= 0 else 0
+        work.partial[row] = inputs * ops.columns
+
+
+def entering_layers(vanished: Array, merged: int) -> Array:
+    """Return the elements entering every layer, leaf layer first: those of the result and those that vanish above."""
+    return merged + np.cumsum(vanished[:0:-1])[::-1]

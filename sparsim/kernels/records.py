@@ -8,13 +8,14 @@ import numpy.typing as npt
 
 __all__ = [
     "DramParams",
-    "MergeRound",
+    "Listing",
     "MergeTree",
     "Operands",
     "PrefetchParams",
     "Prefetched",
     "Requests",
-    "RoundElements",
+    "RoundRows",
+    "RowWork",
     "Timing",
     "TimingParams",
     "Visits",
@@ -33,17 +34,46 @@ class Operands(NamedTuple):
     dense_b: bool
 
 
-class RoundElements(NamedTuple):
-    """Elements of A that take part in one merge round, by row, and within a row by tree position.
+class RoundRows(NamedTuple):
+    """The rows of A that take part in one merge round, ascending.
 
-    ``address`` is the first burst to be read for an element that is multiplied now, ``bursts`` how many.
+    ``first`` counts the elements taking part in the rows before, ``asked`` those that are multiplied now (the others
+    come back as results of earlier rounds). ``bursts`` of A are read for a row, from ``address`` on.
     """
 
     row: Array
-    position: Array
-    element: Array
-    address: Array
+    first: Array
+    asked: Array
     bursts: Array
+    address: Array
+
+
+class Listing(NamedTuple):
+    """Elements of A of consecutive rows in one merge round, by row, within a row by tree position.
+
+    Row i has entries ``first[i] - first[0]`` to ``first[i + 1] - first[0]``: ``element`` of A and its ``position``.
+    """
+
+    first: Array
+    element: Array
+    position: Array
+
+
+class RowWork(NamedTuple):
+    """What rows of A bring to one merge round, int64 a row.
+
+    ``a_elements``, ``products`` and multiplier-group ``slots`` are of elements multiplied now, ``partial`` elements
+    come back from memory, ``merged`` are the row's elements of the result. ``trace`` holds the rows of B asked for, in
+    order. ``vanished[l]`` counts, over all rows, the elements that end in a sum on entering layer l of the tree.
+    """
+
+    a_elements: Array
+    products: Array
+    slots: Array
+    partial: Array
+    merged: Array
+    trace: Array
+    vanished: Array
 
 
 class MergeTree(NamedTuple):
@@ -54,15 +84,6 @@ class MergeTree(NamedTuple):
     rows: int
     group_width: int
     burst_bytes: int
-
-
-class MergeRound(NamedTuple):
-    """What one pass of the merge tree does; ``steps`` has the columns named in ``kernels/merge.py``."""
-
-    steps: Array
-    entering: Array
-    merged_elements: int
-    partial_elements: int
 
 
 class PrefetchParams(NamedTuple):

@@ -37,7 +37,7 @@ class MergeSchedule:
         self.ways = ways
         self.rounds = 0
         self.first_round_ways = self.leaves if self.leaves <= ways else (self.leaves - 2) % (ways - 1) + 2
-        self._under: list[list[int]] = []
+        self._under: list[IntArray] = []
         self._heap: list[tuple[int, int]] | None = None
         self._queue: deque[int] = deque()
         self._accumulate = order == "accumulate"
@@ -57,13 +57,26 @@ class MergeSchedule:
             inputs = [heapq.heappop(self._heap)[1] for _ in range(min(take, len(self._heap)))]
         else:
             inputs = [self._queue.popleft() for _ in range(min(take, len(self._queue)))]
-        self._under.append([leaf for node in inputs for leaf in self.leaves_under(node)])
+        nodes = np.array(inputs, dtype=np.int64)
+        results = [self.leaves_under(node) for node in inputs if node >= self.leaves]
+        self._under.append(np.concatenate([nodes[nodes < self.leaves], *results]))
         self.rounds += 1
         return inputs
 
-    def leaves_under(self, node: int) -> list[int]:
-        """Return the leaves a node consists of."""
-        return [node] if node < self.leaves else self._under[node - self.leaves]
+    def leaves_under(self, result: int) -> IntArray:
+        """Return the leaves that the result of a round consists of."""
+        return self._under[result - self.leaves]
+
+    def positions(self, inputs: list[int]) -> IntArray:
+        """Return the tree position of each leaf if ``inputs`` are merged, int64, -1 for one that takes no part."""
+        position = np.full(self.leaves, -1, dtype=np.int64)
+        for at, node in enumerate(inputs):
+            if node >= self.leaves:
+                position[self.leaves_under(node)] = at
+        nodes = np.array(inputs, dtype=np.int64)
+        alone = np.flatnonzero(nodes < self.leaves)
+        position[nodes[alone]] = alone
+        return position
 
     def finish_round(self, merged_elements: int) -> bool:
         """Put the result back with its size; return whether it was the last round."""

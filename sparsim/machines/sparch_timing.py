@@ -216,7 +216,7 @@ def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, elem
         address=address,
     )
     asked = np.array([rounds.trace.size]) if not rounds.known.size else rounds.known
-    return prefetch(rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), asked, params)
+    return prefetch(rounds.trace.astype(np.int64), row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), asked, params)
 
 
 def _asked(address: IntArray, size: IntArray) -> Requests:

@@ -205,9 +205,9 @@ class _Sums:
         _readable(weights.size)
         self.leaves = self.estimates = weights
 
-    def size(self, leaves: Sequence[int]) -> int:
+    def size(self, leaves: IntArray) -> int:
         """Return the elements these leaves merge to."""
-        return int(self.leaves[list(leaves)].sum())
+        return int(self.leaves[leaves].sum())
 
 
 class _Unions:
@@ -229,7 +229,7 @@ class _Unions:
         self.leaves = np.array([keys.size * self.each for keys in self.keys], dtype=np.int64)
         self.estimates = np.bincount(place, minlength=columns) * work.b.nnz // max(work.b.rows, 1)
 
-    def size(self, leaves: Sequence[int]) -> int:
+    def size(self, leaves: IntArray) -> int:
         """Return the elements these leaves merge to."""
         union = reduce(np.union1d, (self.keys[leaf] for leaf in leaves), np.zeros(0, dtype=np.int64))
         return int(union.size) * self.each

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
+import pytest
 import reference
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import matrix_pairs
 
-from sparsim.kernels.condense import column_products, column_sizes, gather_condensed, outer_products
-from sparsim.kernels.merge import FIELDS, merge_round, multiply_round
-from sparsim.kernels.records import MergeTree, Operands, RoundElements
+from sparsim.kernels.condense import column_products, column_sizes, outer_products
+from sparsim.kernels.records import MergeTree, Operands
+from sparsim.kernels.steps import FIELDS
+from sparsim.machines import sparch_counting
+from sparsim.machines.sparch_counting import RoundCounter
+from sparsim.machines.sparch_leaves import CondensedLeaves
+from sparsim.matrix import Csr
+from sparsim.threads import using_threads
 
 
 def ints(array):
@@ -30,25 +38,29 @@ def operands(a, b, dense_columns=None):
     return Operands(a.indices.astype(np.int32), b_indptr, b_indices, width, dense)
 
 
-def gathered(a, inputs, layers):
-    """The elements of one round; an input of one leaf is multiplied, one of several is a result of an earlier round."""
-    columns = int(np.diff(a.indptr).max(initial=0))
-    position = np.full(columns, -1, dtype=np.int64)
+def counter_of(a, b, layers, *, quantum=256, rows=256, dense_columns=None):
+    """A counter, and the leaves it counts."""
+    ops = operands(a, b, dense_columns)
+    tree = MergeTree(layers, quantum, rows, 8, BURST)
+    leaves = CondensedLeaves(Csr.from_scipy(a), ops, (ELEMENT, BURST))
+    return RoundCounter(ops, tree, int(leaves.products.sum())), leaves
+
+
+def places(a, inputs, layers):
+    """Tree positions of the leaves; an input of one leaf is multiplied, one of several is an earlier result."""
+    position = np.full(int(np.diff(a.indptr).max(initial=0)), -1, dtype=np.int64)
     internal = np.zeros(1 << layers, dtype=np.bool_)
     for p, leaves in enumerate(inputs):
         internal[p] = len(leaves) > 1
         for leaf in leaves:
             position[leaf] = p
-    rows = np.arange(a.shape[0], dtype=np.int64)
-    return gather_condensed(ints(a.indptr), rows, position, internal, 0, (ELEMENT, BURST)), internal
+    return position, internal
 
 
-def one_round(a, b, inputs, layers, *, quantum=256, rows=256, dense_columns=None):
-    elements, internal = gathered(a, inputs, layers)
-    ops = operands(a, b, dense_columns)
-    stamp = np.zeros(ops.columns, dtype=np.int64)
-    result, _ = merge_round(ops, elements, internal, MergeTree(layers, quantum, rows, 8, 32), stamp, 1)
-    return result
+def one_round(a, b, inputs, layers, **limits):
+    counter, leaves = counter_of(a, b, layers, **limits)
+    position, internal = places(a, inputs, layers)
+    return counter.count(leaves.round(position, internal), internal)
 
 
 def multiplied_places(a, inputs):
@@ -67,19 +79,74 @@ def random_inputs(draw, columns, ways):
     return inputs
 
 
-@settings(max_examples=200, deadline=None)
-@given(matrix_pairs(), st.data())
-def test_sizes_at_every_layer_equal_the_naive_unions(pair, data):
+WAYS = {"stamps": 0.0, "bits": np.inf}
+
+
+@settings(max_examples=300, deadline=None)
+@given(matrix_pairs(), st.sampled_from(sorted(WAYS)), st.data())
+def test_sizes_at_every_layer_equal_the_naive_unions(pair, way, data):
     a, b = pair
     layers = data.draw(st.integers(1, 4))
     inputs = random_inputs(data.draw, int(np.diff(a.indptr).max(initial=0)), 1 << layers)
     dense = data.draw(st.sampled_from([None, b.shape[1]]))
-    result = one_round(a, b, inputs, layers, dense_columns=dense)
+    with mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", WAYS[way]):
+        result = one_round(a, b, inputs, layers, dense_columns=dense)
     everything = frozenset().union(*inputs)
     assert list(result.entering) == reference.round_elements(a, b, inputs, layers, dense)
     assert result.merged_elements == reference.merged_size(a, b, everything, dense)
     partial = sum(reference.merged_size(a, b, leaves, dense) for leaves in inputs if len(leaves) > 1)
     assert result.partial_elements == partial
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.2, 1.0])
+def test_wide_rows_are_counted_alike_in_every_way(density):
+    """Sets of several words, rows of B on both sides of what counts as long, one round after the other."""
+    rng = np.random.default_rng(3)
+    a = sp.random_array((40, 90), density=0.6, rng=rng, format="csr")
+    b = sp.random_array((90, 300), density=density, rng=rng, format="csr")
+    inputs = [frozenset({j}) if j % 3 else frozenset({j, 30 + j}) for j in range(16)]
+    seen = []
+    for way in WAYS.values():
+        with mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", way):
+            counter, leaves = counter_of(a, b, 4)
+            position, internal = places(a, inputs, 4)
+            seen += [counter.count(leaves.round(position, internal), internal) for _ in range(2)]
+    for result in seen:
+        assert list(result.entering) == reference.round_elements(a, b, inputs, 4, None)
+        assert np.array_equal(result.steps, seen[0].steps)
+        assert np.array_equal(result.trace, seen[0].trace)
+
+
+def test_stamps_begin_anew_before_they_overflow():
+    rng = np.random.default_rng(4)
+    a, b = (sp.random_array((30, 30), density=0.3, rng=rng, format="csr") for _ in range(2))
+    with mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", 0.0):
+        counter, leaves = counter_of(a, b, 20)
+    inputs = [frozenset({j}) for j in range(int(np.diff(a.indptr).max()))]
+    position, internal = places(a, inputs, 20)
+    for _ in range(2**11 // 30 + 2):
+        result = counter.count(leaves.round(position, internal), internal)
+        assert result.merged_elements == (a @ b).nnz
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_runs_of_rows_and_threads_change_nothing(way, threads):
+    rng = np.random.default_rng(5)
+    a, b = (sp.random_array((200, 200), density=0.05, rng=rng, format="csr") for _ in range(2))
+    inputs = [frozenset({j}) for j in range(int(np.diff(a.indptr).max()))]
+    position, internal = places(a, inputs, 6)
+    whole = one_round(a, b, inputs, 6, quantum=40, rows=9)
+    with (
+        mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", WAYS[way]),
+        mock.patch.object(sparch_counting, "RUN_ELEMENTS", 17),
+        using_threads(threads),
+    ):
+        counter, leaves = counter_of(a, b, 6, quantum=40, rows=9)
+        cut = counter.count(leaves.round(position, internal), internal)
+    for field in ("steps", "trace", "entering"):
+        assert np.array_equal(getattr(cut, field), getattr(whole, field))
+    assert (cut.merged_elements, cut.partial_elements) == (whole.merged_elements, whole.partial_elements)
 
 
 @settings(max_examples=150, deadline=None)
@@ -107,21 +174,24 @@ def test_steps_add_up_to_the_round_and_stay_below_the_quantum(pair, data):
 
 @settings(max_examples=100, deadline=None)
 @given(matrix_pairs(), st.data())
-def test_every_element_that_is_multiplied_has_its_bursts(pair, data):
+def test_every_row_lists_its_elements_by_position_and_reads_its_bursts(pair, data):
     a, b = pair
     inputs = random_inputs(data.draw, int(np.diff(a.indptr).max(initial=0)), 8)
-    elements, internal = gathered(a, inputs, 3)
-    order = np.lexsort((elements.element,))
-    kept = [i for i in order if not internal[elements.position[i]]]
-    assert [elements.element[i] for i in kept] == multiplied_places(a, inputs)
-    asked = [[int(elements.address[i]) + BURST * n for n in range(elements.bursts[i])] for i in kept]
-    assert asked == reference.bursts_read(multiplied_places(a, inputs), ELEMENT, BURST)
-    assert not elements.bursts[internal[elements.position]].any()
-    # one step an element: each starts among the bursts
-    steps = one_round(a, b, inputs, 3, rows=1).steps
-    alone = steps[(steps[:, A_BURSTS] > 0) & (steps[:, FIELDS.index("a_elements")] == 1)]
-    places = [at for each in asked for at in each]
-    assert all(min(places) <= at <= max(places) for at in alone[:, A_ADDRESS])
+    position, internal = places(a, inputs, 3)
+    part = counter_of(a, b, 3)[1].round(position, internal)
+    rows, listing = part.rows, part.listing(0, part.rows.row.size)
+    place_of = {leaf: p for p, leaves in enumerate(inputs) for leaf in leaves}
+    asked = iter(reference.bursts_read(multiplied_places(a, inputs), ELEMENT, BURST))
+    for i, row in enumerate(rows.row):
+        js = sorted((j for j in range(len(reference.row_of(a, row))) if j in place_of), key=lambda j: (place_of[j], j))
+        listed = slice(rows.first[i], rows.first[i + 1])
+        assert list(listing.element[listed]) == [a.indptr[row] + j for j in js]
+        assert list(listing.position[listed]) == [place_of[j] for j in js]
+        now = [j for j in js if not internal[place_of[j]]]
+        assert rows.asked[i + 1] - rows.asked[i] == len(now)
+        bursts = [at for _ in now for at in next(asked)]
+        assert rows.bursts[i] == len(bursts)
+        assert rows.address[i] == min(bursts, default=-1)
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,14 +202,9 @@ def test_multiplying_alone_writes_every_product(pair, quantum, rows):
     columns = reference.condensed_columns(a.indptr, a.indices)
     leaf_after_leaf = [int(a.indptr[row]) + j for j, column in enumerate(columns) for row, _ in column]
     bursts = reference.bursts_read(leaf_after_leaf, ELEMENT, BURST)
-    elements = RoundElements(
-        ints([row for column in columns for row, _ in column]),
-        np.zeros(a.nnz, dtype=np.int32),
-        ints(leaf_after_leaf),
-        ints([asked[0] if asked else 0 for asked in bursts]),
-        ints([len(asked) for asked in bursts]),
-    )
-    steps = multiply_round(operands(a, b), elements, np.zeros(1, dtype=np.bool_), MergeTree(3, quantum, rows, 8, 32))
+    counter, leaves = counter_of(a, b, 3, quantum=quantum, rows=rows)
+    steps, trace = counter.multiply(*leaves.one_by_one())
+    assert list(trace) == [a.indices[at] for at in leaf_after_leaf]
     total = dict(zip(FIELDS, steps.sum(axis=0), strict=True))
     everything = frozenset(range(len(columns)))
     assert total["products"] == total["output"] == reference.product_count(a, b, everything)

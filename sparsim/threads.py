@@ -1,0 +1,57 @@
+"""How many threads one run may use. Results never depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from typing import TypeVar
+
+from sparsim.errors import ConfigError
+
+__all__ = ["in_turn", "threads", "using_threads"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS: ContextVar[int] = ContextVar("threads", default=1)
+
+
+def threads() -> int:
+    """Return the threads a run may use; 1 unless :func:`using_threads` says more."""
+    return _THREADS.get()
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let the runs inside use ``count`` threads.
+
+    Raises
+    ------
+    ConfigError
+        If ``count`` is below 1.
+    """
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"{count} threads", key="--threads", allowed="a whole number, 1 or more")
+    token = _THREADS.set(count)
+    try:
+        yield
+    finally:
+        _THREADS.reset(token)
+
+
+def in_turn(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Return ``function`` of every item, in order; up to :func:`threads` are worked on at once, and few wait."""
+    count = min(threads(), len(items))
+    if count < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        rest = iter(items)
+        ahead = [pool.submit(function, item) for item in islice(rest, 2 * count)]
+        while ahead:
+            done = ahead.pop(0)
+            ahead.extend(pool.submit(function, item) for item in islice(rest, 1))
+            yield done.result()
