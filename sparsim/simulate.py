@@ -18,6 +18,7 @@ from sparsim.matrix import Csr
 from sparsim.n_of_m import VNM_COLUMNS, VNM_FORM, VNM_KEPT
 from sparsim.network import Layer, Network
 from sparsim.report import Report, build_report
+from sparsim.threads import using_threads
 from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
 __all__ = ["as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
@@ -158,6 +159,7 @@ def simulate_all(
     seed: int = 0,
     dtype: str | DataType | None = None,
     energy: str = "",
+    threads: int = 1,
 ) -> list[Report]:
     """Simulate whatever a path holds: one product, or every layer of a network; or ``gemm_shape`` without a path.
 
@@ -177,7 +179,8 @@ def simulate_all(
         if a is not None:
             raise ConfigError("describes both operands; leave the files out", key="--gemm")
         m, k, n = gemm_shape
-        return [run(gemm(m, k, n, pattern=pattern, seed=seed, dtype=dtype), on, overrides, energy)]
+        with using_threads(threads):
+            return [run(gemm(m, k, n, pattern=pattern, seed=seed, dtype=dtype), on, overrides, energy)]
     if pattern != "dense":
         raise ConfigError("goes with --gemm; a file has its own zeros", key="--pattern")
     if a is None:
@@ -193,7 +196,8 @@ def simulate_all(
         options: dict[str, Any] = {"columns": columns, "activation_density": activation_density, "seed": seed}
         loads = [product(left, b, dtype=dtype, name=Path(a).name, **options)]
     built = machine(on, overrides)
-    return [run(workload, built, None, energy) for workload in loads]
+    with using_threads(threads):
+        return [run(workload, built, None, energy) for workload in loads]
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:
@@ -221,6 +225,7 @@ def simulate(
     seed: int = 0,
     dtype: str | DataType | None = None,
     energy: str = "",
+    threads: int = 1,
 ) -> Report:
     """Return what C = A·B costs on a machine.
 
@@ -233,6 +238,7 @@ def simulate(
     batch : samples, for a layer.
     dtype : fp64, fp32, tf32, fp16, bf16, int8 or fp8.
     energy : name of the energy table.
+    threads : that count rows of one product at the same time; the result is the same with any number.
 
     Examples
     --------
@@ -246,12 +252,12 @@ def simulate(
     if isinstance(a, Workload):
         if dtype is not None and DataType.parse(dtype) is not a.dtype:
             raise ConfigError(f"the workload is {a.dtype.label}", key="dtype")
-        return run(a, on, overrides, energy)
-    if isinstance(a, Layer):
-        return run(
-            layer_workload(a, batch=batch, seed=seed, dtype=DataType.parse(dtype or "fp16")), on, overrides, energy
-        )
-    if batch != 1:
+        workload = a
+    elif isinstance(a, Layer):
+        workload = layer_workload(a, batch=batch, seed=seed, dtype=DataType.parse(dtype or "fp16"))
+    elif batch != 1:
         raise ConfigError("a batch goes with a layer; say columns=", key="batch")
-    workload = product(a, b, columns=columns, activation_density=activation_density, seed=seed, dtype=dtype)
-    return run(workload, on, overrides, energy)
+    else:
+        workload = product(a, b, columns=columns, activation_density=activation_density, seed=seed, dtype=dtype)
+    with using_threads(threads):
+        return run(workload, on, overrides, energy)

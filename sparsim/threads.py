@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,12 +12,17 @@ from typing import TypeVar
 
 from sparsim.errors import ConfigError
 
-__all__ = ["in_turn", "threads", "using_threads"]
+__all__ = ["cores", "in_turn", "threads", "using_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _THREADS: ContextVar[int] = ContextVar("threads", default=1)
+
+
+def cores() -> int:
+    """Return the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads() -> int:

@@ -62,6 +62,7 @@ def simulate(
     energy: Energy = "",
     fields: Set = None,
     fidelity: Annotated[str | None, typer.Option(help="fast, or cycle: every element in every cycle.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core by default.")] = None,
     out: Out = None,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -69,6 +70,7 @@ def simulate(
     """Say what one product (or every layer of a network) costs on one machine."""
     from sparsim.simulate import simulate_all
     from sparsim.terminal import print_csv, print_json, print_report
+    from sparsim.threads import cores
 
     one_output(as_json, as_csv)
     tables = checked_tables(out, [a, b])
@@ -86,6 +88,7 @@ def simulate(
         seed=seed,
         dtype=dtype,
         energy=energy,
+        threads=threads or cores(),
     )
     save_tables(reports, tables)
     if as_json:

@@ -58,35 +58,6 @@ def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeT
         work.slots[row] = slots
 
 
-@inner
-def _meet(b_indices: Array, start: int, stop: int, stamp: Array, mark: np.int32, ways: int, hist: Array) -> int:
-    """Let one row of B meet the columns met before; return how many are new to this row of A."""
-    new = 0
-    if stop - start < LONG:
-        for f in range(start, stop):
-            column = b_indices[f]
-            apart = stamp[column] ^ mark
-            stamp[column] = mark
-            if apart >= ways:
-                new += 1
-            else:
-                hist[apart] += 1
-        return new
-    for f in range(start, stop):
-        column = b_indices[f]
-        apart = stamp[column] ^ mark
-        stamp[column] = mark
-        new += apart >= ways
-        hist[(f & 3) * (ways + 1) + min(apart, ways)] += 1  # in turns: one counter would wait for itself
-    return new
-
-
-@inner
-def _again(hist: Array, ways: int) -> int:
-    """Return how often a column was met by the input that had just met it."""
-    return hist[0] + hist[ways + 1] + hist[2 * ways + 2] + hist[3 * ways + 3]
-
-
 @kernel
 def count_stamped(
     ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork, stamp: Array, serial: int
@@ -99,24 +70,42 @@ def count_stamped(
     serial : rows stamped so far; returned advanced (it begins again at 1, with clean stamps, before it overflows).
     """
     ways = np.int32(1 << tree.layers)
+    stride = np.int64(ways) + 1
     last_serial = (1 << (31 - tree.layers)) - 1
-    hist = np.zeros(4 * (np.int64(ways) + 1), dtype=np.int64)
+    hist = np.zeros(4 * stride, dtype=np.int64)
     for row in range(listing.first.size - 1):
         if serial == last_serial:
             stamp[:] = 0
             serial = 0
         serial += 1
-        base = serial << tree.layers
         merged = 0
         partial = 0
         for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
             position = listing.position[i]
             k = ops.a_indices[listing.element[i]]
             start, stop = ops.b_indptr[k], ops.b_indptr[k + 1]
-            before = _again(hist, ways)
-            merged += _meet(ops.b_indices, start, stop, stamp, np.int32(base | position), ways, hist)
+            mark = np.int32(serial << tree.layers | position)
             if internal[position]:
-                partial += stop - start - (_again(hist, ways) - before)
+                for f in range(start, stop):
+                    apart = stamp[ops.b_indices[f]] ^ mark
+                    stamp[ops.b_indices[f]] = mark
+                    merged += apart >= ways
+                    partial += apart != 0
+                    hist[min(apart, ways)] += 1
+            elif stop - start < LONG:
+                for f in range(start, stop):
+                    apart = stamp[ops.b_indices[f]] ^ mark
+                    stamp[ops.b_indices[f]] = mark
+                    if apart >= ways:
+                        merged += 1
+                    else:
+                        hist[apart] += 1
+            else:
+                for f in range(start, stop):
+                    apart = stamp[ops.b_indices[f]] ^ mark
+                    stamp[ops.b_indices[f]] = mark
+                    merged += apart >= ways
+                    hist[(f & 3) * stride + min(apart, ways)] += 1  # in turns: one counter would wait for itself
         work.merged[row] = merged
         work.partial[row] = partial
     length = 0
@@ -124,7 +113,7 @@ def count_stamped(
         if apart >> length:
             length += 1
         for turn in range(4):
-            work.vanished[length] += hist[turn * (ways + 1) + apart]
+            work.vanished[length] += hist[turn * stride + apart]
     return serial
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Requests",
     "RoundRows",
     "RowWork",
+    "StepLimits",
     "Timing",
     "TimingParams",
     "Visits",
@@ -77,12 +78,17 @@ class RowWork(NamedTuple):
 
 
 class MergeTree(NamedTuple):
-    """The tree and what limits a step: ``quantum`` elements entering the tree, ``rows`` elements of A."""
+    """The merge tree, and the products that one multiplier group makes at once."""
 
     layers: int
+    group_width: int
+
+
+class StepLimits(NamedTuple):
+    """The most a step may bring: ``quantum`` elements entering the tree, ``rows`` elements of A."""
+
     quantum: int
     rows: int
-    group_width: int
     burst_bytes: int
 
 

@@ -1,6 +1,6 @@
 """Cutting the work of rows into pipeline steps.
 
-A step takes rows as long as it stays within the tree's ``quantum`` and ``rows``; a row that is larger alone is cut into
+A step takes rows as long as it stays within its limits; a row that is larger alone is cut into
 equal parts, to the last unit.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels._jit import inner, kernel
-from sparsim.kernels.records import MergeTree, RowWork
+from sparsim.kernels.records import RowWork, StepLimits
 
-__all__ = ["FIELDS", "cut_steps", "new_tally"]
+__all__ = ["FIELDS", "cut_steps"]
 
 Array = npt.NDArray[Any]
 
@@ -22,37 +22,32 @@ FIELDS = ("a_elements", "products", "slots", "partial", "merged", "output", "a_b
 A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(9)
 
 
-def new_tally() -> Array:
-    """Return a step without work."""
-    return np.zeros(len(FIELDS), dtype=np.int64)
-
-
 @kernel
-def cut_steps(row: Array, bursts: Array, address: Array, work: RowWork, tree: MergeTree, tally: Array) -> Array:
-    """Return the steps that the work of consecutive rows fills.
+def cut_steps(row: Array, bursts: Array, address: Array, work: RowWork, limits: StepLimits) -> Array:
+    """Return the steps that the work of some rows fills, int64 [steps, FIELDS].
 
     Parameters
     ----------
     row, bursts, address : number of each row, bursts of A it reads, and the first one's address.
-    tally : the step being filled, kept from one call to the next; the last call passes no rows and gets the rest.
     """
-    count = _walk(row, bursts, address, work, tree, tally.copy(), np.zeros((0, LAST_ROW + 1), dtype=np.int64))
+    count = _walk(row, bursts, address, work, limits, np.zeros((0, LAST_ROW + 1), dtype=np.int64))
     steps = np.zeros((count, LAST_ROW + 1), dtype=np.int64)
-    _walk(row, bursts, address, work, tree, tally, steps)
+    _walk(row, bursts, address, work, limits, steps)
     return steps
 
 
-@inner
-def _walk(row: Array, bursts: Array, address: Array, work: RowWork, tree: MergeTree, tally: Array, steps: Array) -> int:
+@kernel
+def _walk(row: Array, bursts: Array, address: Array, work: RowWork, limits: StepLimits, steps: Array) -> int:
     """Count the steps, and write them down if there is room for any."""
+    tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
     used = 0
     writes = steps.shape[0] > 0
     for i in range(row.size):
         a_elements = work.a_elements[i]
         merged = work.products[i] + work.partial[i]
-        if tally[A_ELEMENTS] + a_elements > tree.rows or tally[MERGED] + merged > tree.quantum:
+        if tally[A_ELEMENTS] + a_elements > limits.rows or tally[MERGED] + merged > limits.quantum:
             used += _emit(tally, steps, used, writes)
-        pieces = max((a_elements + tree.rows - 1) // tree.rows, (merged + tree.quantum - 1) // tree.quantum)
+        pieces = max((a_elements + limits.rows - 1) // limits.rows, (merged + limits.quantum - 1) // limits.quantum)
         if pieces == 0:
             continue
         if pieces == 1 and tally[A_BURSTS] > 0:
@@ -70,13 +65,11 @@ def _walk(row: Array, bursts: Array, address: Array, work: RowWork, tree: MergeT
         tally[LAST_ROW] = row[i]
         if pieces > 1:
             if writes:
-                _cut(tally, steps, used, pieces, tree.burst_bytes)
+                _cut(tally, steps, used, pieces, limits.burst_bytes)
             used += pieces
             for field in range(LAST_ROW + 1):
                 tally[field] = 0
-    if row.size == 0:
-        used += _emit(tally, steps, used, writes)
-    return used
+    return used + _emit(tally, steps, used, writes)
 
 
 @inner

@@ -9,26 +9,50 @@ rounds ask for; the timing core joins both with buffers and memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from sparsim.errors import WorkloadError
 from sparsim.formats import FormatSize, carried_a
-from sparsim.kernels.records import MergeTree, Operands
+from sparsim.kernels.records import Operands, StepLimits
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
+from sparsim.machines.remembered import Remembered
 from sparsim.machines.sparch_config import SpArchConfig
-from sparsim.machines.sparch_cycle import run_cycles
+from sparsim.machines.sparch_counting import Counted, count_rounds
+from sparsim.machines.sparch_cycle import CycleRun, run_cycles
 from sparsim.machines.sparch_rounds import merge_rounds
 from sparsim.machines.sparch_timing import STAGES, Tally, cycle_tally, quantum, time_rounds
-from sparsim.matrix import Csr
+from sparsim.matrix import Csr, IntArray
 from sparsim.workload import DataType, Operand, Workload
 
 __all__ = ["SpArch"]
 
 TIE = 0.02
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the products that a workload is run as, ``times`` over: a panel of B, or all of it.
+
+    ``row_elements`` are those of each row of the prefetched operand, ``cycles`` what the cycle model saw of it.
+    """
+
+    counted: Counted
+    row_elements: IntArray
+    nnz_a: int
+    times: int
+    cycles: CycleRun | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.counted.nbytes + self.row_elements.nbytes
+
+
+_COUNTED: Remembered[_Part] = Remembered()
 
 
 class SpArch(Machine):
@@ -94,39 +118,53 @@ class SpArch(Machine):
         tally = Tally()
         transposed = self.config.mapping.orientation == "xtwt"
         panels = 0
-        for a, b, times in self._products(workload, transposed):
-            tally.add(self._one(a, b, workload.dtype), times)
-            panels += times
+        for part in self._parts(workload, transposed):
+            tally.add(self._timed(part, workload.dtype), part.times)
+            panels += part.times
         return self._activity(workload, tally, transposed, panels)
 
-    def _products(self, workload: Workload, transposed: bool) -> list[tuple[Csr, Operand, int]]:
+    def _parts(self, workload: Workload, transposed: bool) -> Iterator[_Part]:
+        """Count the products that ``workload`` is run as, or remember them: time has no part in that."""
+        c = self.config
+        if c.fidelity == "cycle":
+            return self._counted(workload, transposed)
+        key = (
+            (c.condense, c.schedule.order, c.schedule.weights, c.schedule.seed, c.merge.layers, c.merge.pipelined),
+            (c.mapping.orientation, c.mapping.panel_columns, c.multipliers.group_width, c.dram.burst_bytes),
+            self.element_bytes(workload.dtype),
+        )
+        return _COUNTED.parts(workload, key, self._counted(workload, transposed))
+
+    def _counted(self, workload: Workload, transposed: bool) -> Iterator[_Part]:
+        element, _ = sizes = self.element_bytes(workload.dtype)
+        c = self.config
+        for a, b, times in self._products(workload, transposed):
+            run = run_cycles(a, b.csr, c, sizes) if c.fidelity == "cycle" else None
+            dense = b.is_dense
+            b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
+            b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
+            counted = count_rounds(a, Operands(a.indices, b_indptr, b_indices, b.cols, dense), c, element)
+            yield _Part(counted, np.diff(b_indptr), a.nnz, times, run)
+
+    def _products(self, workload: Workload, transposed: bool) -> Iterator[tuple[Csr, Operand, int]]:
         width = self.config.mapping.panel_columns or max(workload.n, 1)
         if transposed and workload.groups > 1:
             raise WorkloadError("mapping.orientation = xtwt does not run grouped products; use wx")
         left = workload.grouped_a
         weights = Operand.of(left.csr.transpose()) if transposed else left
-        products = []
         for part, times in _panels(workload.b, width):
             if transposed:
                 flipped = Operand.dense(part.cols, part.rows) if part.is_dense else Operand.of(part.csr.transpose())
-                products.append((flipped.csr, weights, times))
+                yield flipped.csr, weights, times
             else:
-                products.append((left.csr, part, times))
-        return products
+                yield left.csr, part, times
 
-    def _one(self, a: Csr, b: Operand, dtype: DataType) -> Tally:
-        element, partial = self.element_bytes(dtype)
-        dense = b.is_dense
-        b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
-        b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
+    def _timed(self, part: _Part, dtype: DataType) -> Tally:
         c = self.config
-        run = run_cycles(a, b.csr, c, (element, partial)) if c.fidelity == "cycle" else None
-        step = quantum(c, int(np.diff(b_indptr)[a.indices].sum()), a.nnz)
-        tree = MergeTree(c.merge.layers, *step, c.multipliers.group_width, c.dram.burst_bytes)
-        ops = Operands(a.indices, b_indptr, b_indices, b.cols, dense)
-        rounds = merge_rounds(a, ops, c, tree, (element, c.dram.burst_bytes))
-        tally = time_rounds(rounds, np.diff(b_indptr), a.nnz, c, (element, partial))
-        return tally if run is None else cycle_tally(tally, run, c)
+        limits = StepLimits(*quantum(c, int(part.counted.products.sum()), part.nnz_a), c.dram.burst_bytes)
+        rounds = merge_rounds(part.counted, limits, c.schedule.round_barrier)
+        tally = time_rounds(rounds, part.row_elements, part.nnz_a, c, self.element_bytes(dtype))
+        return tally if part.cycles is None else cycle_tally(tally, part.cycles, c)
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:
         counts = tally.counts

@@ -1,8 +1,13 @@
-"""Counting one merge round of SpArch, run of rows after run of rows, in the way that suits B."""
+"""Counting the merge rounds of SpArch: which inputs each pass takes, and what every row brings to it.
+
+The schedule is asked round by round, because a result weighs what it really merged to. Nothing here depends on time,
+memory or buffers, so one count serves any number of machines that differ in those.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from queue import SimpleQueue
 
 import numpy as np
@@ -11,12 +16,13 @@ import numpy.typing as npt
 from sparsim.kernels.bits import WORD, as_bits
 from sparsim.kernels.merge import count_bits, count_dense, count_stamped, entering_layers, multiply_rows
 from sparsim.kernels.records import Listing, MergeTree, Operands, RoundRows, RowWork
-from sparsim.kernels.steps import cut_steps, new_tally
-from sparsim.machines.sparch_leaves import BoolArray, RoundOfLeaves
-from sparsim.matrix import IntArray
+from sparsim.machines.schedule import MergeSchedule
+from sparsim.machines.sparch_config import SpArchConfig
+from sparsim.machines.sparch_leaves import BoolArray, ColumnLeaves, CondensedLeaves, Leaves, RoundOfLeaves
+from sparsim.matrix import Csr, IntArray
 from sparsim.threads import in_turn, threads
 
-__all__ = ["RoundCounter", "RoundResult"]
+__all__ = ["Counted", "CountedPass", "RoundCounter", "count_rounds"]
 
 RUN_ELEMENTS = 1 << 15  # of A in a run of rows: what is listed of them stays in the second cache
 BITS_BYTES = 1 << 25
@@ -24,14 +30,67 @@ WORDS_A_PRODUCT = 5.0  # sets of bits pay while a row of B has fewer words than 
 
 
 @dataclass(frozen=True)
-class RoundResult:
-    """What one pass of the merge tree does; ``steps`` has the columns named in ``kernels/steps.py``."""
+class CountedPass:
+    """What one pass over the merge tree, or a multiply phase, does: row by row, and in all.
 
-    steps: IntArray
-    trace: npt.NDArray[np.signedinteger]
+    Parameters
+    ----------
+    inputs : nodes merged, in tree order; leaves first, then results of earlier rounds, as in ``schedule.py``.
+    rows, work : its rows of A, and what they bring.
+    entering : elements entering each tree layer, leaf layer first.
+    merged_elements, partial_elements : of the result, and of the results read back.
+    """
+
+    inputs: list[int]
+    rows: RoundRows
+    work: RowWork
     entering: IntArray
     merged_elements: int
     partial_elements: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """All passes of one product.
+
+    Parameters
+    ----------
+    products : of each leaf with B, int64.
+    multiplied : the multiply phase of a machine that merges afterwards, None if it merges what it multiplies.
+    rounds : of the merge tree, in order.
+    first_round_ways : inputs of the first round, were it full.
+    """
+
+    products: IntArray
+    multiplied: CountedPass | None
+    rounds: list[CountedPass]
+    first_round_ways: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        passes = [*self.rounds, *([self.multiplied] if self.multiplied else [])]
+        return sum(column.nbytes for one in passes for column in (*one.rows, *one.work))
+
+
+def count_rounds(a: Csr, ops: Operands, config: SpArchConfig, element_bytes: int) -> Counted:
+    """Run the schedule to its end; an element of A takes ``element_bytes``."""
+    sizes = (element_bytes, config.dram.burst_bytes)
+    leaves: Leaves = CondensedLeaves(a, ops, sizes) if config.condense else ColumnLeaves(a, ops, sizes)
+    weights = leaves.products if config.schedule.weights == "actual" else leaves.estimates
+    tree = MergeTree(config.merge.layers, config.multipliers.group_width)
+    schedule = MergeSchedule(weights, 1 << tree.layers, config.schedule.order, config.schedule.seed)
+    counter = RoundCounter(ops, tree, int(leaves.products.sum()))
+    multiplied = None if config.merge.pipelined else counter.multiply(*leaves.one_by_one())
+    rounds: list[CountedPass] = []
+    last = False
+    while not last:
+        inputs = schedule.next_round()
+        internal = np.zeros(1 << tree.layers, dtype=np.bool_)
+        internal[: len(inputs)] = [multiplied is not None or node >= schedule.leaves for node in inputs]
+        rounds.append(counter.count(inputs, leaves.round(schedule.positions(inputs), internal), internal))
+        last = schedule.finish_round(rounds[-1].merged_elements)
+    return Counted(leaves.products, multiplied, rounds, schedule.first_round_ways)
 
 
 class RoundCounter:
@@ -49,39 +108,30 @@ class RoundCounter:
             for _ in range(threads()):
                 self.stamps.put((np.zeros(ops.columns, dtype=np.int32), 0))
 
-    def count(self, part: RoundOfLeaves, internal: BoolArray) -> RoundResult:
-        """Merge the inputs of one round."""
-        rows = part.rows
+    def count(self, inputs: list[int], part: RoundOfLeaves, internal: BoolArray) -> CountedPass:
+        """Merge the inputs of one round; ``internal`` says which are read back, by tree position."""
+        rows, work = part.rows, self._room(part.rows)
         cuts = np.searchsorted(rows.first, np.arange(0, rows.first[-1], RUN_ELEMENTS), side="right") - 1
-        bounds = np.append(np.unique(cuts), rows.row.size)
-        trace = np.empty(int(rows.asked[-1]), dtype=self.ops.a_indices.dtype)
-        vanished = np.zeros(self.tree.layers + 1, dtype=np.int64)
-        tally, steps, merged, partial = new_tally(), [], 0, 0
+        bounds = np.append(np.unique(cuts), rows.row.size).tolist()
 
-        def work_of(run: tuple[int, int]) -> RowWork:
-            start, stop = run
-            work = self._room(stop - start, trace[rows.asked[start] : rows.asked[stop]])
-            self._count_run(part.listing(start, stop), internal, work)
-            return work
+        def count_run(run: tuple[int, int]) -> IntArray:
+            a_elements, products, slots, partial, merged = (column[slice(*run)] for column in work[:5])
+            trace = work.trace[rows.asked[run[0]] : rows.asked[run[1]]]
+            own = RowWork(a_elements, products, slots, partial, merged, trace, np.zeros_like(work.vanished))
+            self._count_run(part.listing(*run), internal, own)
+            return own.vanished
 
-        runs = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
-        for (start, stop), work in zip(runs, in_turn(work_of, runs), strict=True):
-            of_run = (rows.row[start:stop], rows.bursts[start:stop], rows.address[start:stop])
-            steps.append(cut_steps(*of_run, work, self.tree, tally))
-            vanished += work.vanished
-            merged += int(work.merged.sum())
-            partial += int(work.partial.sum())
-        steps.append(self._rest(tally))
-        return RoundResult(np.concatenate(steps), trace, entering_layers(vanished, merged), merged, partial)
+        for vanished in in_turn(count_run, list(pairwise(bounds))):
+            work.vanished[:] += vanished
+        merged, partial = int(work.merged.sum()), int(work.partial.sum())
+        return CountedPass(inputs, rows, work, entering_layers(work.vanished, merged), merged, partial)
 
-    def multiply(self, rows: RoundRows, listing: Listing) -> tuple[IntArray, npt.NDArray[np.signedinteger]]:
-        """Return steps and rows of B asked for by multiplying without merging: every product is written to memory."""
-        work = self._room(rows.row.size, np.empty(rows.row.size, dtype=self.ops.a_indices.dtype))
+    def multiply(self, rows: RoundRows, listing: Listing) -> CountedPass:
+        """Multiply without merging: every product is a result and goes to memory."""
+        work = self._room(rows)
         multiply_rows(self.ops, listing, np.zeros(1, dtype=np.bool_), self.tree, work)
         work.merged[:] = work.products
-        tally = new_tally()
-        steps = cut_steps(rows.row, rows.bursts, rows.address, work, self.tree, tally)
-        return np.concatenate((steps, self._rest(tally))), work.trace
+        return CountedPass([], rows, work, work.vanished[1:], int(work.merged.sum()), 0)
 
     def _count_run(self, listing: Listing, internal: BoolArray, work: RowWork) -> None:
         multiply_rows(self.ops, listing, internal, self.tree, work)
@@ -93,13 +143,8 @@ class RoundCounter:
             stamp, serial = self.stamps.get()
             self.stamps.put((stamp, count_stamped(self.ops, listing, internal, self.tree, work, stamp, serial)))
 
-    def _room(self, rows: int, trace: npt.NDArray[np.signedinteger]) -> RowWork:
-        a_elements, products, slots, partial, merged = np.zeros((5, rows), dtype=np.int64)
+    def _room(self, rows: RoundRows) -> RowWork:
+        a_elements, products, slots, partial, merged = np.zeros((5, rows.row.size), dtype=np.int64)
+        trace = np.empty(int(rows.asked[-1]), dtype=self.ops.a_indices.dtype)
         vanished = np.zeros(self.tree.layers + 1, dtype=np.int64)
         return RowWork(a_elements, products, slots, partial, merged, trace, vanished)
-
-    def _rest(self, tally: IntArray) -> IntArray:
-        """Return the last step, which no row has filled."""
-        none = np.zeros(0, dtype=np.int64)
-        work = self._room(0, np.empty(0, dtype=self.ops.a_indices.dtype))
-        return cut_steps(none, none, none, work, self.tree, tally)

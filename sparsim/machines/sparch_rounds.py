@@ -1,8 +1,4 @@
-"""The merge rounds of SpArch: which inputs each pass takes, what they merge to, and the steps that makes.
-
-Leaves of the merge tree are condensed columns of A, or plain ones where condensing is switched off. The schedule is
-asked round by round, because a result weighs what it really merged to.
-"""
+"""The merge rounds of SpArch as pipeline steps: what they bring, what they wait for, what they read back."""
 
 from __future__ import annotations
 
@@ -11,13 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels.records import MergeTree, Operands
-from sparsim.kernels.steps import FIELDS
-from sparsim.machines.schedule import MergeSchedule
-from sparsim.machines.sparch_config import SpArchConfig
-from sparsim.machines.sparch_counting import RoundCounter, RoundResult
-from sparsim.machines.sparch_leaves import ColumnLeaves, CondensedLeaves, Leaves
-from sparsim.matrix import Csr, IntArray
+from sparsim.kernels.records import StepLimits
+from sparsim.kernels.steps import FIELDS, cut_steps
+from sparsim.machines.sparch_counting import Counted, CountedPass
+from sparsim.matrix import IntArray
 
 __all__ = ["Rounds", "merge_rounds"]
 
@@ -93,33 +86,20 @@ class _Passes:
         return wait
 
 
-def merge_rounds(a: Csr, ops: Operands, config: SpArchConfig, tree: MergeTree, sizes: tuple[int, int]) -> Rounds:
-    """Run the schedule to its end and return what all rounds came to; ``sizes`` are bytes of an element and a burst."""
-    leaves: Leaves = CondensedLeaves(a, ops, sizes) if config.condense else ColumnLeaves(a, ops, sizes)
-    weights = leaves.products if config.schedule.weights == "actual" else leaves.estimates
-    schedule = MergeSchedule(weights, 1 << tree.layers, config.schedule.order, config.schedule.seed)
+def merge_rounds(counted: Counted, limits: StepLimits, round_barrier: bool = False) -> Rounds:
+    """Cut what was counted into steps; with ``round_barrier`` a round waits for the end of the one before."""
     passes = _Passes()
-    multiplied_before = not config.merge.pipelined
-    barrier = config.schedule.round_barrier or multiplied_before
-    counter = RoundCounter(ops, tree, int(leaves.products.sum()))
-    if multiplied_before:
-        _multiply_first(passes, leaves, counter)
-    results: list[RoundResult] = []
-    last = False
-    while not last:
-        inputs = schedule.next_round()
-        internal = np.zeros(1 << tree.layers, dtype=np.bool_)
-        internal[: len(inputs)] = [multiplied_before or node >= schedule.leaves for node in inputs]
-        result = counter.count(leaves.round(schedule.positions(inputs), internal), internal)
-        last = schedule.finish_round(result.merged_elements)
-        if barrier:
-            wait = passes.barrier(result.steps.shape[0])
-        else:
-            wait = _waits(result.steps, passes, [node - schedule.leaves for node in inputs if node >= schedule.leaves])
-        passes.add(result.steps, [passes.place[node] for node in inputs if node in passes.place], wait, result.trace)
-        if not last:
-            passes.keep(schedule.leaves + len(results), result.merged_elements)
-        results.append(result)
+    barrier = round_barrier or counted.multiplied is not None
+    leaves, rounds = counted.products.size, counted.rounds
+    if counted.multiplied is not None:
+        _multiply_first(passes, counted, limits)
+    for number, one in enumerate(rounds):
+        steps = _cut(one, limits)
+        sources = [node - leaves for node in one.inputs if node >= leaves]
+        wait = passes.barrier(steps.shape[0]) if barrier else _waits(steps, passes, sources)
+        passes.add(steps, [passes.place[node] for node in one.inputs if node in passes.place], wait, one.work.trace)
+        if number < len(rounds) - 1:
+            passes.keep(leaves + number, one.merged_elements)
     return Rounds(
         steps=np.concatenate(passes.steps),
         starts=np.array(passes.starts, dtype=np.int64),
@@ -127,23 +107,29 @@ def merge_rounds(a: Csr, ops: Operands, config: SpArchConfig, tree: MergeTree, s
         wait_for=np.concatenate(passes.waits),
         trace=np.concatenate(passes.trace),
         known=np.cumsum([part.size for part in passes.trace]) if barrier else np.zeros(0, dtype=np.int64),
-        layer_elements=np.sum([result.entering for result in results], axis=0),
-        leaves=schedule.leaves,
-        count=schedule.rounds,
-        first_round_ways=schedule.first_round_ways,
-        partial_elements_read=sum(result.partial_elements for result in results),
+        layer_elements=np.sum([one.entering for one in rounds], axis=0),
+        leaves=leaves,
+        count=len(rounds),
+        first_round_ways=counted.first_round_ways,
+        partial_elements_read=sum(one.partial_elements for one in rounds),
         partial_elements_written=passes.written,
-        nnz_c=results[-1].merged_elements,
-        additions=sum(int(result.entering[0]) - result.merged_elements for result in results),
+        nnz_c=rounds[-1].merged_elements,
+        additions=sum(int(one.entering[0]) - one.merged_elements for one in rounds),
     )
 
 
-def _multiply_first(passes: _Passes, leaves: Leaves, counter: RoundCounter) -> None:
+def _cut(one: CountedPass, limits: StepLimits) -> IntArray:
+    steps: IntArray = cut_steps(one.rows.row, one.rows.bursts, one.rows.address, one.work, limits)
+    return steps
+
+
+def _multiply_first(passes: _Passes, counted: Counted, limits: StepLimits) -> None:
     """Add the multiply phase of a machine that merges afterwards: leaf after leaf, all products to memory."""
-    steps, trace = counter.multiply(*leaves.one_by_one())
+    assert counted.multiplied is not None
+    steps = _cut(counted.multiplied, limits)
     steps[:, MERGED] = 0
-    passes.add(steps, [], np.full(steps.shape[0], -1, dtype=np.int64), trace)
-    for leaf, products in enumerate(leaves.products):
+    passes.add(steps, [], np.full(steps.shape[0], -1, dtype=np.int64), counted.multiplied.work.trace)
+    for leaf, products in enumerate(counted.products):
         passes.keep(leaf, int(products))
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from strategies import matrix_pairs
 
 from sparsim.kernels.condense import column_products, column_sizes, outer_products
-from sparsim.kernels.records import MergeTree, Operands
-from sparsim.kernels.steps import FIELDS
+from sparsim.kernels.records import MergeTree, Operands, StepLimits
+from sparsim.kernels.steps import FIELDS, cut_steps
 from sparsim.machines import sparch_counting
 from sparsim.machines.sparch_counting import RoundCounter
 from sparsim.machines.sparch_leaves import CondensedLeaves
@@ -38,12 +38,11 @@ def operands(a, b, dense_columns=None):
     return Operands(a.indices.astype(np.int32), b_indptr, b_indices, width, dense)
 
 
-def counter_of(a, b, layers, *, quantum=256, rows=256, dense_columns=None):
+def counter_of(a, b, layers, dense_columns=None):
     """A counter, and the leaves it counts."""
     ops = operands(a, b, dense_columns)
-    tree = MergeTree(layers, quantum, rows, 8, BURST)
     leaves = CondensedLeaves(Csr.from_scipy(a), ops, (ELEMENT, BURST))
-    return RoundCounter(ops, tree, int(leaves.products.sum())), leaves
+    return RoundCounter(ops, MergeTree(layers, 8), int(leaves.products.sum())), leaves
 
 
 def places(a, inputs, layers):
@@ -57,10 +56,15 @@ def places(a, inputs, layers):
     return position, internal
 
 
-def one_round(a, b, inputs, layers, **limits):
-    counter, leaves = counter_of(a, b, layers, **limits)
+def one_round(a, b, inputs, layers, dense_columns=None):
+    counter, leaves = counter_of(a, b, layers, dense_columns)
     position, internal = places(a, inputs, layers)
-    return counter.count(leaves.round(position, internal), internal)
+    return counter.count([], leaves.round(position, internal), internal)
+
+
+def steps_of(counted, quantum=256, rows=256):
+    limits = StepLimits(quantum, rows, BURST)
+    return cut_steps(counted.rows.row, counted.rows.bursts, counted.rows.address, counted.work, limits)
 
 
 def multiplied_places(a, inputs):
@@ -110,11 +114,10 @@ def test_wide_rows_are_counted_alike_in_every_way(density):
         with mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", way):
             counter, leaves = counter_of(a, b, 4)
             position, internal = places(a, inputs, 4)
-            seen += [counter.count(leaves.round(position, internal), internal) for _ in range(2)]
+            seen += [counter.count([], leaves.round(position, internal), internal) for _ in range(2)]
     for result in seen:
         assert list(result.entering) == reference.round_elements(a, b, inputs, 4, None)
-        assert np.array_equal(result.steps, seen[0].steps)
-        assert np.array_equal(result.trace, seen[0].trace)
+        assert all(np.array_equal(*columns) for columns in zip(result.work, seen[0].work, strict=True))
 
 
 def test_stamps_begin_anew_before_they_overflow():
@@ -125,7 +128,7 @@ def test_stamps_begin_anew_before_they_overflow():
     inputs = [frozenset({j}) for j in range(int(np.diff(a.indptr).max()))]
     position, internal = places(a, inputs, 20)
     for _ in range(2**11 // 30 + 2):
-        result = counter.count(leaves.round(position, internal), internal)
+        result = counter.count([], leaves.round(position, internal), internal)
         assert result.merged_elements == (a @ b).nnz
 
 
@@ -136,16 +139,15 @@ def test_runs_of_rows_and_threads_change_nothing(way, threads):
     a, b = (sp.random_array((200, 200), density=0.05, rng=rng, format="csr") for _ in range(2))
     inputs = [frozenset({j}) for j in range(int(np.diff(a.indptr).max()))]
     position, internal = places(a, inputs, 6)
-    whole = one_round(a, b, inputs, 6, quantum=40, rows=9)
+    whole = one_round(a, b, inputs, 6)
     with (
         mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", WAYS[way]),
         mock.patch.object(sparch_counting, "RUN_ELEMENTS", 17),
         using_threads(threads),
     ):
-        counter, leaves = counter_of(a, b, 6, quantum=40, rows=9)
-        cut = counter.count(leaves.round(position, internal), internal)
-    for field in ("steps", "trace", "entering"):
-        assert np.array_equal(getattr(cut, field), getattr(whole, field))
+        counter, leaves = counter_of(a, b, 6)
+        cut = counter.count([], leaves.round(position, internal), internal)
+    assert all(np.array_equal(*columns) for columns in zip(cut.work, whole.work, strict=True))
     assert (cut.merged_elements, cut.partial_elements) == (whole.merged_elements, whole.partial_elements)
 
 
@@ -155,9 +157,10 @@ def test_steps_add_up_to_the_round_and_stay_below_the_quantum(pair, data):
     a, b = pair
     inputs = random_inputs(data.draw, int(np.diff(a.indptr).max(initial=0)), 8)
     quantum, rows = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
-    result = one_round(a, b, inputs, 3, quantum=quantum, rows=rows)
+    result = one_round(a, b, inputs, 3)
+    steps = steps_of(result, quantum, rows)
     leaves = frozenset().union(*(part for part in inputs if len(part) == 1))
-    total = dict(zip(FIELDS, result.steps.sum(axis=0), strict=True))
+    total = dict(zip(FIELDS, steps.sum(axis=0), strict=True))
     assert total["products"] == reference.product_count(a, b, leaves)
     assert total["slots"] == reference.packing_slots(a, b, leaves, 8)
     assert total["a_elements"] == len(reference.access_order(a, leaves))
@@ -166,10 +169,10 @@ def test_steps_add_up_to_the_round_and_stay_below_the_quantum(pair, data):
     assert total["output"] == result.merged_elements
     bursts = reference.bursts_read(multiplied_places(a, inputs), ELEMENT, BURST)
     assert total["a_bursts"] == sum(len(asked) for asked in bursts)
-    if result.steps.size:
-        assert result.steps[:, FIELDS.index("merged")].max() <= quantum
-        assert result.steps[:, FIELDS.index("a_elements")].max() <= rows
-        assert (np.diff(result.steps[:, FIELDS.index("last_row")]) >= 0).all()
+    if steps.size:
+        assert steps[:, FIELDS.index("merged")].max() <= quantum
+        assert steps[:, FIELDS.index("a_elements")].max() <= rows
+        assert (np.diff(steps[:, FIELDS.index("last_row")]) >= 0).all()
 
 
 @settings(max_examples=100, deadline=None)
@@ -202,12 +205,13 @@ def test_multiplying_alone_writes_every_product(pair, quantum, rows):
     columns = reference.condensed_columns(a.indptr, a.indices)
     leaf_after_leaf = [int(a.indptr[row]) + j for j, column in enumerate(columns) for row, _ in column]
     bursts = reference.bursts_read(leaf_after_leaf, ELEMENT, BURST)
-    counter, leaves = counter_of(a, b, 3, quantum=quantum, rows=rows)
-    steps, trace = counter.multiply(*leaves.one_by_one())
-    assert list(trace) == [a.indices[at] for at in leaf_after_leaf]
+    counter, leaves = counter_of(a, b, 3)
+    counted = counter.multiply(*leaves.one_by_one())
+    steps = steps_of(counted, quantum, rows)
+    assert list(counted.work.trace) == [a.indices[at] for at in leaf_after_leaf]
     total = dict(zip(FIELDS, steps.sum(axis=0), strict=True))
     everything = frozenset(range(len(columns)))
-    assert total["products"] == total["output"] == reference.product_count(a, b, everything)
+    assert total["products"] == total["merged"] == total["output"] == reference.product_count(a, b, everything)
     assert total["a_elements"] == a.nnz
     assert total["slots"] == reference.packing_slots(a, b, everything, 8)
     assert total["a_bursts"] == sum(len(asked) for asked in bursts)
@@ -230,6 +234,6 @@ def test_condensed_columns_equal_the_naive_ones(pair):
 
 def test_contiguous_elements_of_a_share_bursts():
     a = sp.csr_array(np.ones((4, 8)))
-    steps = one_round(a, sp.csr_array(np.ones((8, 2))), [frozenset({j}) for j in range(8)], 3).steps
+    steps = steps_of(one_round(a, sp.csr_array(np.ones((8, 2))), [frozenset({j}) for j in range(8)], 3))
     assert steps[:, A_BURSTS].sum() * BURST == 4 * 8 * ELEMENT
     assert steps[0, A_ADDRESS] == 0
