@@ -1,4 +1,7 @@
-"""Rows as sets of bits: 64 columns a word; a union is an OR, its size a count of bits."""
+"""Sets as bits, 64 to a word: rows of a matrix, whose union is an OR; and sets with a summary, for the extreme member.
+
+A summary has one bit for each word that is not empty.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,28 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite.ir import Constant, IntType
 from numba.core.extending import intrinsic
 
 from sparsim.kernels._jit import inner, kernel
 
-__all__ = ["WORD", "add", "as_bits", "copy", "size_of", "unite"]
+__all__ = [
+    "WORD",
+    "add",
+    "as_bits",
+    "copy",
+    "highest_below",
+    "include",
+    "leave_out",
+    "lowest",
+    "size_of",
+    "unite",
+]
 
 Array = npt.NDArray[Any]
 
 WORD = 64
+ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 def _ones(word: Any) -> int:
@@ -23,16 +39,31 @@ def _ones(word: Any) -> int:
     return int(word).bit_count()
 
 
-if not numba.config.DISABLE_JIT:
+def _zeros_above(word: Any) -> int:
+    """Count the zeros above the highest bit that is set."""
+    return WORD - int(word).bit_length()
+
+
+def _zeros_below(word: Any) -> int:
+    """Count the zeros below the lowest bit that is set."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+def _instruction(generate: Any) -> Any:
+    """Return a function of one word that the processor has an instruction for."""
 
     @intrinsic
-    def _ones(typing_context: Any, word: Any) -> Any:
-        """Count the bits that are set, by the processor's own instruction."""
+    def of_word(typing_context: Any, word: Any) -> Any:
+        return word(word), lambda context, builder, signature, arguments: generate(builder, arguments[0])
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.ctpop(arguments[0])
+    return of_word
 
-        return word(word), generate
+
+if not numba.config.DISABLE_JIT:
+    _not_zero = Constant(IntType(1), 1)
+    _ones = _instruction(lambda builder, word: builder.ctpop(word))
+    _zeros_above = _instruction(lambda builder, word: builder.ctlz(word, _not_zero))
+    _zeros_below = _instruction(lambda builder, word: builder.cttz(word, _not_zero))
 
 
 @kernel
@@ -40,11 +71,10 @@ def as_bits(indptr: Array, indices: Array, words: int) -> Array:
     """Return the rows of a matrix as sets, uint64 [rows * words], one row after the other."""
     rows = indptr.size - 1
     bits = np.zeros(rows * words, dtype=np.uint64)
-    one = np.uint64(1)
     for row in range(rows):
         for f in range(indptr[row], indptr[row + 1]):
             column = indices[f]
-            bits[row * words + (column >> 6)] |= one << np.uint64(column & 63)
+            bits[row * words + (column >> 6)] |= ONE << np.uint64(column & 63)
     return bits
 
 
@@ -84,3 +114,53 @@ def unite(into: Array, at: int, source: Array, begin: int, words: int) -> int:
         into[here + w] = word
         size += _ones(word)
     return np.int64(size)
+
+
+@inner
+def include(words: Array, summary: Array, member: int) -> None:
+    """Put a member into a set with a summary."""
+    word = member >> 6
+    words[word] |= ONE << np.uint64(member & 63)
+    summary[word >> 6] |= ONE << np.uint64(word & 63)
+
+
+@inner
+def leave_out(words: Array, summary: Array, member: int) -> bool:
+    """Take a member out of a set with a summary; return whether it was in."""
+    word, bit = member >> 6, ONE << np.uint64(member & 63)
+    before = words[word]
+    if before & bit == ZERO:
+        return False
+    words[word] = before ^ bit
+    if before == bit:
+        summary[word >> 6] ^= ONE << np.uint64(word & 63)
+    return True
+
+
+@inner
+def lowest(words: Array, summary: Array) -> int:
+    """Return the lowest member, -1 of an empty set."""
+    for s in range(summary.size):
+        if summary[s] != ZERO:
+            word = s << 6 | np.int64(_zeros_below(summary[s]))
+            return word << 6 | np.int64(_zeros_below(words[word]))
+    return -1
+
+
+@inner
+def highest_below(words: Array, summary: Array, limit: int) -> int:
+    """Return the highest member below ``limit``, -1 if there is none."""
+    word = limit >> 6
+    if limit & 63:
+        part = words[word] & ((ONE << np.uint64(limit & 63)) - ONE)
+        if part != ZERO:
+            return word << 6 | (63 - np.int64(_zeros_above(part)))
+    s = word >> 6
+    part = summary[s] & ((ONE << np.uint64(word & 63)) - ONE) if word & 63 else ZERO
+    while part == ZERO:
+        s -= 1
+        if s < 0:
+            return -1
+        part = summary[s]
+    word = s << 6 | (63 - np.int64(_zeros_above(part)))
+    return word << 6 | (63 - np.int64(_zeros_above(words[word])))

@@ -10,6 +10,9 @@ farther ahead, the less of the buffer is left for reuse (running ahead without l
 LRU does). With ``run_ahead`` 0 a line is fetched when it is used, and passes the buffer by if it is itself no nearer
 than the victim: the rule of the author's scheduler. One iteration is one visit of a line.
 
+A line that may be replaced is a member of one of two sets: of the visits in the window, by its next use, or of the
+slots, if it has none there. The victim is the lowest such slot, else the line of the highest such visit.
+
 Not modelled here: time; fetching is always as far ahead as it may be, and the look-ahead always full.
 Row pointers that miss are gathered into whole bursts: they are too small to be charged one each.
 """
@@ -21,294 +24,351 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import kernel
-from sparsim.kernels.records import Prefetched, PrefetchParams, Requests
+from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels.bits import ONE, WORD, ZERO, highest_below, include, leave_out, lowest
+from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests
 
-__all__ = ["FARTHEST", "LRU", "OFF", "prefetch"]
+__all__ = ["FARTHEST", "LRU", "OFF", "assign_steps", "prefetch"]
 
 Array = npt.NDArray[Any]
 
 FARTHEST, LRU, OFF = 0, 1, 2
 NEVER = 1 << 62
-PINNED = -1
-
-
-@kernel
-def _set_key(tree: Array, slot: int, key: int) -> None:
-    """Write a slot's key into the maximum tree and carry the maximum up."""
-    node = tree.size // 2 + slot
-    tree[node] = key
-    node //= 2
-    while node > 0:
-        best = max(tree[2 * node], tree[2 * node + 1])
-        if tree[node] == best:
-            return
-        tree[node] = best
-        node //= 2
-
-
-@kernel
-def _farthest(tree: Array) -> int:
-    """Return the lowest slot that holds the maximum."""
-    node = 1
-    half = tree.size // 2
-    while node < half:
-        node = 2 * node if tree[2 * node] >= tree[2 * node + 1] else 2 * node + 1
-    return node - half
-
-
-@kernel
-def _largest_window(trace: Array, first_line: Array, params: PrefetchParams) -> int:
-    """Return an upper bound of the visits the window can hold at once."""
-    total = 0
-    for k in trace:
-        total += first_line[k + 1] - first_line[k]
-    if not params.unit_is_element:
-        return min(total, params.look_ahead + 1)
-    if params.look_ahead >= trace.size:
-        return total
-    widest = 0
-    now = 0
-    for e in range(trace.size):
-        now += first_line[trace[e] + 1] - first_line[trace[e]]
-        if e > params.look_ahead:
-            gone = trace[e - params.look_ahead - 1]
-            now -= first_line[gone + 1] - first_line[gone]
-        widest = max(widest, now)
-    return widest
+NOWHERE = -1
 
 
 class _Buffer(NamedTuple):
     """The lines on chip and what is known of their next use.
 
-    ``next_use`` is a ring over the visits not used yet or in the window, ``visited`` a ring over those not used yet.
-    ``seen_at``, ``fetched_at`` and ``slot_of`` are by line, ``line_in`` by slot, ``tree`` holds the slots' keys under a
-    maximum. ``head`` is the look-ahead's element, segment and visit; then the slots in use and the visits used.
+    ``line`` holds for every line its slot and its latest visit: with LRU the latest fetched, else the latest in the
+    window. ``next_use`` and ``slot_at`` are rings over the visits not used yet or in the window, ``visited`` is one
+    over those not used yet (with LRU: over all). ``due`` are the visits at which a line that may be replaced is
+    used next, ``idle`` the slots of those that are not used within the window; both with their summaries.
     """
 
-    next_use: Array
-    visited: Array
-    seen_at: Array
-    fetched_at: Array
-    slot_of: Array
+    line: Array
     line_in: Array
-    tree: Array
-    head: Array
+    visited: Array
+    next_use: Array
+    slot_at: Array
+    due: Array
+    due_summary: Array
+    idle: Array
+    idle_summary: Array
 
 
-ELEMENT, SEGMENT, VISIT, TAKEN, USED = range(5)
+LATEST, SLOT = 0, 1
+SEEN_ELEMENT, SEEN_SEGMENT, SEEN, USED, TAKEN, LOOSE, OLDEST = range(7)
+
+
+def _power(least: int) -> int:
+    return 1 << max(int(least) - 1, 0).bit_length()
+
+
+def _sets(members: int) -> tuple[Array, Array]:
+    words = -(-members // WORD)
+    return np.zeros(words + 1, dtype=np.uint64), np.zeros(-(-words // WORD) + 1, dtype=np.uint64)
 
 
 @kernel
-def _empty_buffer(trace: Array, first_line: Array, params: PrefetchParams) -> _Buffer:
+def _count_visits(trace: Array, first_line: Array, look_ahead: int) -> tuple[int, int]:
+    """Return the visits of the whole trace, and the most that ``look_ahead`` elements after any one come to with it."""
+    total = 0
+    now = 0
+    widest = 0
+    for e in range(trace.size):
+        lines = first_line[trace[e] + 1] - first_line[trace[e]]
+        total += lines
+        now += lines
+        if e > look_ahead:
+            gone = trace[e - look_ahead - 1]
+            now -= first_line[gone + 1] - first_line[gone]
+        widest = max(widest, now)
+    return total, widest
+
+
+def _empty_buffer(lines: int, visits: int, window: int, params: PrefetchParams) -> _Buffer:
     """Return a buffer without lines, its rings powers of two larger than what they hold."""
-    ahead = np.int64(0)
-    for k in trace:
-        ahead += first_line[k + 1] - first_line[k]
-    ahead = min(ahead, params.run_ahead) + 1
-    behind = 1
-    while behind < ahead:
-        behind *= 2
-    ring = behind
-    while ring < _largest_window(trace, first_line, params) + ahead:
-        ring *= 2
-    width = 1
-    while width < params.lines:
-        width *= 2
-    count = first_line[-1]
+    waiting = min(visits, params.run_ahead) + 1
+    ring = _power(window + waiting)
+    due, due_summary = _sets(ring)
+    idle, idle_summary = _sets(max(params.lines, 1))
     return _Buffer(
+        np.full((lines, 2), NOWHERE, dtype=np.int64),
+        np.full(max(params.lines, 1), NOWHERE, dtype=np.int64),
+        np.zeros(_power(visits if params.policy == LRU else waiting), dtype=np.int64),
         np.full(ring, NEVER, dtype=np.int64),
-        np.full(behind, -1, dtype=np.int64),
-        np.full(count, -1, dtype=np.int64),
-        np.full(count, -1, dtype=np.int64),
-        np.full(count, -1, dtype=np.int32),
-        np.full(max(params.lines, 1), -1, dtype=np.int64),
-        np.full(2 * width, PINNED, dtype=np.int64),
-        np.zeros(5, dtype=np.int64),
+        np.zeros(ring, dtype=np.int32),
+        due,
+        due_summary,
+        idle,
+        idle_summary,
     )
 
 
-@kernel
-def _look_ahead(
-    next_use: Array,
-    seen_at: Array,
-    slot_of: Array,
-    tree: Array,
-    head: Array,
-    trace: Array,
-    first_line: Array,
-    params: PrefetchParams,
-    now: int,
-    visit: int,
-    stop: int,
-) -> None:
-    """Move the head of the window on, up to element ``stop``, and note the next use of every line it passes."""
-    ring = next_use.size - 1
-    while head[ELEMENT] < stop:
-        ahead = head[ELEMENT] - now if params.unit_is_element else head[VISIT] - visit
-        if ahead > params.look_ahead:
-            return
-        k = trace[head[ELEMENT]]
-        line = first_line[k] + head[SEGMENT]
-        if line == first_line[k + 1]:
-            head[ELEMENT] += 1
-            head[SEGMENT] = 0
-            continue
-        if seen_at[line] >= head[USED]:
-            next_use[seen_at[line] & ring] = head[VISIT]
-        elif slot_of[line] >= 0:
-            _set_key(tree, slot_of[line], head[VISIT])
-        seen_at[line] = head[VISIT]
-        next_use[head[VISIT] & ring] = NEVER
-        head[VISIT] += 1
-        head[SEGMENT] += 1
+def first_lines(row_elements: Array, params: PrefetchParams) -> Array:
+    """Return the first line of every row of B, int64 of length rows + 1."""
+    lines = -(-(params.pointer_bytes + row_elements * params.element_bytes) // params.line_bytes)
+    return np.concatenate(([0], np.cumsum(lines))).astype(np.int64)
 
 
-@kernel
-def _use(
-    next_use: Array, visited: Array, fetched_at: Array, slot_of: Array, tree: Array, head: Array, policy: int
-) -> None:
-    """Use up the oldest fetched visit: its line may be replaced again, unless a later visit waits for it."""
-    oldest = head[USED]
-    head[USED] += 1
-    line = visited[oldest & (visited.size - 1)]
-    if fetched_at[line] == oldest and slot_of[line] >= 0:
-        key = NEVER - oldest if policy == LRU else next_use[oldest & (next_use.size - 1)]
-        _set_key(tree, slot_of[line], key)
-
-
-@kernel
-def _store(
-    slot_of: Array, line_in: Array, tree: Array, head: Array, line: int, key: int, params: PrefetchParams
-) -> None:
-    """Put a fetched line into a free slot or the victim's, unless it passes by."""
-    if params.policy == OFF or params.lines == 0:
-        return
-    if head[TAKEN] < params.lines:
-        slot = head[TAKEN]
-        head[TAKEN] += 1
-    elif key < tree[1] or (params.policy == LRU and tree[1] > PINNED):
-        slot = _farthest(tree)
-        slot_of[line_in[slot]] = -1
-    else:
-        return
-    line_in[slot] = line
-    slot_of[line] = slot
-    _set_key(tree, slot, key)
-
-
-class _Sent(NamedTuple):
-    """Requests sent so far, arrays that grow."""
-
-    step: Array
-    address: Array
-    size: Array
-
-
-@kernel
-def _send(sent: _Sent, count: int, step: int, address: int, size: int, burst: int) -> _Sent:
-    """Append the whole bursts that hold ``size`` bytes at ``address``."""
-    if count == sent.step.size:
-        grown = _Sent(
-            np.empty(2 * count, dtype=np.int64),
-            np.empty(2 * count, dtype=np.int64),
-            np.empty(2 * count, dtype=np.int64),
-        )
-        grown.step[:count] = sent.step
-        grown.address[:count] = sent.address
-        grown.size[:count] = sent.size
-        sent = grown
-    begin = address // burst * burst
-    sent.step[count] = step
-    sent.address[count] = begin
-    sent.size[count] = (address + size + burst - 1) // burst * burst - begin
-    return sent
-
-
-@kernel
-def prefetch(
-    trace: Array, row_elements: Array, step_products: Array, known: Array, params: PrefetchParams
-) -> Prefetched:
+def prefetch(trace: Array, row_elements: Array, known: Array, params: PrefetchParams) -> Fetched:
     """Run the line visits of ``trace`` through the buffer.
 
     Parameters
     ----------
     trace : rows of B in the order in which elements of A ask for them, over all rounds.
-    row_elements : elements of each row of B.
-    step_products : products of all pipeline steps up to and including each; says which step a visit belongs to.
+    row_elements : elements of each row of B, int64.
     known : ends of the parts of the trace, ascending; a part is known only when the one before has been used up.
     """
-    rows = row_elements.size
-    first_line = np.zeros(rows + 1, dtype=np.int64)
-    place = np.zeros(rows + 1, dtype=np.int64)
-    for k in range(rows):
-        size = params.pointer_bytes + row_elements[k] * params.element_bytes
-        first_line[k + 1] = first_line[k] + (size + params.line_bytes - 1) // params.line_bytes
-        place[k + 1] = place[k] + row_elements[k] * params.element_bytes
-    buffer = _empty_buffer(trace, first_line, params)
-    next_use, visited, seen_at, fetched_at, slot_of, line_in, tree, head = buffer
-    empty = np.empty(16, dtype=np.int64)
-    sent = _Sent(empty, empty.copy(), empty.copy())
-    visits = np.zeros(max(step_products.size, 1), dtype=np.int64)
-    ahead = np.full(visits.size, max(params.run_ahead, 1), dtype=np.int64)
+    first_line = first_lines(row_elements, params)
+    visits, widest = _count_visits(trace, first_line, params.look_ahead)
+    window = 0
+    if params.policy == FARTHEST:
+        window = widest if params.unit_is_element else min(visits, params.look_ahead + 1)
+    buffer = _empty_buffer(int(first_line[-1]), visits, window, params)
+    missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
+    misses, stalls = _replay(trace, first_line, known, params, buffer, missed)
+    return Fetched(visits, misses, missed, stalls)
+
+
+@inner
+def _see(buffer: _Buffer, head: Array, line: int) -> None:
+    """Note the visit at the head of the window as the next use of its line."""
+    ring = buffer.next_use.size - 1
+    seen = head[SEEN]
+    latest = buffer.line[line, LATEST]
+    if latest >= head[USED]:
+        buffer.next_use[latest & ring] = seen
+    elif buffer.line[line, SLOT] >= 0:
+        slot = buffer.line[line, SLOT]
+        leave_out(buffer.idle, buffer.idle_summary, slot)
+        include(buffer.due, buffer.due_summary, seen & ring)
+        buffer.slot_at[seen & ring] = slot
+    buffer.line[line, LATEST] = seen
+    buffer.next_use[seen & ring] = NEVER
+    head[SEEN] = seen + 1
+
+
+@inner
+def _use(buffer: _Buffer, head: Array, visit: int, policy: int) -> None:
+    """Use up the oldest fetched visit: its line may be replaced again, unless a later visit waits for it."""
+    oldest = head[USED]
+    head[USED] = oldest + 1
+    line = buffer.visited[oldest & (buffer.visited.size - 1)]
+    slot = buffer.line[line, SLOT]
+    if slot < 0:
+        return
+    if policy == LRU:
+        head[LOOSE] += buffer.line[line, LATEST] == oldest
+        return
+    ring = buffer.next_use.size - 1
+    next_use = buffer.next_use[oldest & ring]
+    if next_use < visit:
+        return
+    head[LOOSE] += 1
+    if next_use == NEVER:
+        include(buffer.idle, buffer.idle_summary, slot)
+    else:
+        include(buffer.due, buffer.due_summary, next_use & ring)
+        buffer.slot_at[next_use & ring] = slot
+
+
+@inner
+def _hold(buffer: _Buffer, head: Array, line: int, visit: int, policy: int) -> None:
+    """Keep a line on chip until this visit of it is used."""
+    if policy == LRU:
+        head[LOOSE] -= buffer.line[line, LATEST] < head[USED]
+    else:
+        head[LOOSE] -= leave_out(buffer.due, buffer.due_summary, visit & (buffer.next_use.size - 1))
+
+
+@inner
+def _take_victim(buffer: _Buffer, head: Array, nearer_than: int, policy: int) -> int:
+    """Give up the slot of the line to be replaced; -1 if none is used later than ``nearer_than``."""
+    if policy == LRU:
+        while True:
+            oldest = head[OLDEST]
+            line = buffer.visited[oldest & (buffer.visited.size - 1)]
+            head[OLDEST] = oldest + 1
+            if buffer.line[line, LATEST] == oldest and buffer.line[line, SLOT] >= 0:
+                head[LOOSE] -= 1
+                return buffer.line[line, SLOT]
+    if nearer_than == NEVER:
+        return NOWHERE
+    slot = lowest(buffer.idle, buffer.idle_summary)
+    if slot >= 0:
+        leave_out(buffer.idle, buffer.idle_summary, slot)
+        head[LOOSE] -= 1
+        return slot
+    ring = buffer.next_use.size - 1
+    begin = head[SEEN] & ring
+    at = highest_below(buffer.due, buffer.due_summary, begin)
+    if at < 0:
+        at = highest_below(buffer.due, buffer.due_summary, ring + 1)
+    if head[SEEN] - 1 - ((begin - 1 - at) & ring) <= nearer_than:
+        return NOWHERE
+    leave_out(buffer.due, buffer.due_summary, at)
+    head[LOOSE] -= 1
+    return np.int64(buffer.slot_at[at])
+
+
+@inner
+def _store(buffer: _Buffer, head: Array, line: int, visit: int, params: PrefetchParams) -> None:
+    """Put a fetched line into a free slot or the victim's, unless it passes by."""
+    if head[TAKEN] < params.lines:
+        slot = head[TAKEN]
+        head[TAKEN] = slot + 1
+    else:
+        nearer_than = np.int64(-1)
+        if params.run_ahead == 0 and params.policy == FARTHEST:
+            nearer_than = buffer.next_use[visit & (buffer.next_use.size - 1)]
+        slot = _take_victim(buffer, head, nearer_than, params.policy)
+        if slot < 0:
+            return
+        buffer.line[buffer.line_in[slot], SLOT] = NOWHERE
+    buffer.line_in[slot] = line
+    buffer.line[line, SLOT] = slot
+
+
+@kernel
+def _replay(
+    trace: Array, first_line: Array, known: Array, params: PrefetchParams, buffer: _Buffer, missed: Array
+) -> tuple[int, Array]:
+    """Run the visits through the buffer; set the bits of those that miss, and return how many do, and the stalls."""
+    head = np.zeros(OLDEST + 1, dtype=np.int64)
+    ring = buffer.visited.size - 1
+    stalls = np.zeros((16, 2), dtype=np.int64)
+    stalled = 0
     visit = np.int64(0)
-    hits = 0
-    count = 0
-    fetched = 0
-    pointers = 0
-    step = 0
-    done = 0
+    misses = 0
     part = 0
     for e in range(trace.size):
         while known[part] <= e:
             part += 1
             while head[USED] < visit:
-                _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
-        k = trace[e]
+                _use(buffer, head, visit, params.policy)
+        for line in range(first_line[trace[e]], first_line[trace[e] + 1]):
+            while head[USED] < visit and head[USED] <= visit - params.run_ahead:
+                _use(buffer, head, visit, params.policy)
+            if params.policy == FARTHEST:
+                _look_ahead(buffer, head, trace, first_line, params, (e, visit, known[part]))
+            buffer.visited[visit & ring] = line
+            is_hit = buffer.line[line, SLOT] >= 0
+            if is_hit:
+                _hold(buffer, head, line, visit, params.policy)
+            if params.policy == LRU:
+                buffer.line[line, LATEST] = visit
+            visit += 1
+            if is_hit:
+                continue
+            missed[(visit - 1) >> 6] |= ONE << np.uint64((visit - 1) & 63)
+            misses += 1
+            if params.policy == OFF or params.lines == 0:
+                continue
+            used = head[USED]
+            while head[LOOSE] == 0 and head[TAKEN] == params.lines and head[USED] < visit - 1:
+                _use(buffer, head, visit, params.policy)
+            if head[USED] > used:
+                if stalled == stalls.shape[0]:
+                    stalls = np.concatenate((stalls, np.zeros_like(stalls)))
+                stalls[stalled, 0] = visit - 1
+                stalls[stalled, 1] = max(visit - head[USED], 1)
+                stalled += 1
+            if head[TAKEN] < params.lines or head[LOOSE] > 0:
+                _store(buffer, head, line, visit - 1, params)
+    return misses, stalls[:stalled]
+
+
+@inner
+def _look_ahead(
+    buffer: _Buffer, head: Array, trace: Array, first_line: Array, params: PrefetchParams, now: tuple[int, int, int]
+) -> None:
+    """Move the head of the window on; ``now`` is the element and visit it is at, and the element it must not pass."""
+    element, visit, stop = now
+    while head[SEEN_ELEMENT] < stop:
+        ahead = head[SEEN_ELEMENT] - element if params.unit_is_element else head[SEEN] - visit
+        if ahead > params.look_ahead:
+            return
+        k = trace[head[SEEN_ELEMENT]]
+        line = first_line[k] + head[SEEN_SEGMENT]
+        if line == first_line[k + 1]:
+            head[SEEN_ELEMENT] += 1
+            head[SEEN_SEGMENT] = 0
+            continue
+        _see(buffer, head, line)
+        head[SEEN_SEGMENT] += 1
+
+
+@kernel
+def assign_steps(
+    fetched: Fetched, trace: Array, row_elements: Array, step_products: Array, params: PrefetchParams
+) -> Prefetched:
+    """Say which pipeline step every visit belongs to, and what it asks of the memory.
+
+    Parameters
+    ----------
+    step_products : products of all pipeline steps up to and including each.
+    """
+    rows = row_elements.size
+    place = np.zeros(rows + 1, dtype=np.int64)
+    for k in range(rows):
+        place[k + 1] = place[k] + row_elements[k] * params.element_bytes
+    burst = params.burst_bytes
+    room = 2 * fetched.misses + 1
+    requests = Requests(np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64))
+    visits = np.zeros(max(step_products.size, 1), dtype=np.int64)
+    ahead = np.full(visits.size, max(params.run_ahead, 1), dtype=np.int64)
+    last = step_products.size - 1
+    step = 0
+    visit = 0
+    stall = 0
+    count = 0
+    asked = 0
+    pointers = 0
+    done = np.int64(0)
+    for k in trace:
         size = params.pointer_bytes + row_elements[k] * params.element_bytes
-        for segment in range(first_line[k + 1] - first_line[k]):
-            line = first_line[k] + segment
-            offset = max(segment * params.line_bytes - params.pointer_bytes, 0)
-            while step < step_products.size - 1 and step_products[step] <= done + offset // params.element_bytes:
+        begin = 0
+        while begin < size:
+            offset = max(begin - params.pointer_bytes, 0)
+            before = done + offset // params.element_bytes if offset else done
+            while step < last and step_products[step] <= before:
                 step += 1
             visits[step] += 1
-            while head[USED] < visit and head[USED] <= visit - params.run_ahead:
-                _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
-            if params.policy == FARTHEST:
-                _look_ahead(next_use, seen_at, slot_of, tree, head, trace, first_line, params, e, visit, known[part])
-            visited[visit & (visited.size - 1)] = line
-            fetched_at[line] = visit
-            # without running ahead a line is used as it comes, and may pass the buffer by
-            key = np.int64(PINNED)
-            if params.run_ahead == 0:
-                key = NEVER - visit if params.policy == LRU else next_use[visit & (next_use.size - 1)]
+            if stall < fetched.stalls.shape[0] and fetched.stalls[stall, 0] == visit:
+                ahead[step] = min(ahead[step], fetched.stalls[stall, 1])
+                stall += 1
+            if fetched.missed[visit >> 6] & (ONE << np.uint64(visit & 63)) != ZERO:
+                payload = min(params.line_bytes, size - begin)
+                asked += payload
+                if begin == 0:
+                    payload -= params.pointer_bytes
+                    pointers += params.pointer_bytes
+                    if pointers >= burst:
+                        whole = pointers // burst * burst
+                        at = (place[rows] + k * params.pointer_bytes) // burst * burst
+                        count = _send(requests, count, step, params.address + at, whole, burst)
+                        pointers -= whole
+                if payload > 0:
+                    count = _send(requests, count, step, params.address + place[k] + offset, payload, burst)
             visit += 1
-            if slot_of[line] >= 0:
-                hits += 1
-                _set_key(tree, slot_of[line], key)
-                continue
-            stored = params.policy != OFF
-            while stored and tree[1] == PINNED and head[TAKEN] == params.lines and head[USED] < visit - 1:
-                _use(next_use, visited, fetched_at, slot_of, tree, head, params.policy)
-                ahead[step] = min(ahead[step], max(visit - head[USED], 1))
-            _store(slot_of, line_in, tree, head, line, key, params)
-            payload = min(params.line_bytes, size - segment * params.line_bytes)
-            fetched += payload
-            if segment == 0:
-                payload -= params.pointer_bytes
-                pointers += params.pointer_bytes
-                if pointers >= params.burst_bytes:
-                    whole = pointers // params.burst_bytes * params.burst_bytes
-                    at = (place[rows] + k * params.pointer_bytes) // params.burst_bytes * params.burst_bytes
-                    sent = _send(sent, count, step, params.address + at, whole, params.burst_bytes)
-                    count += 1
-                    pointers -= whole
-            if payload > 0:
-                sent = _send(sent, count, step, params.address + place[k] + offset, payload, params.burst_bytes)
-                count += 1
+            begin += params.line_bytes
         done += row_elements[k]
     if pointers > 0:
-        sent = _send(sent, count, step, params.address + place[rows], 1, params.burst_bytes)
-        count += 1
-    requests = Requests(sent.step[:count], sent.address[:count], sent.size[:count])
-    return Prefetched(hits, visit - hits, fetched, visits, ahead, requests)
+        count = _send(requests, count, step, params.address + place[rows], 1, burst)
+    asked_for = Requests(requests.step[:count], requests.address[:count], requests.size[:count])
+    return Prefetched(fetched.visits - fetched.misses, fetched.misses, asked, visits, ahead, asked_for)
+
+
+@inner
+def _send(requests: Requests, count: int, step: int, address: int, size: int, burst: int) -> int:
+    """Append the whole bursts that hold ``size`` bytes at ``address``."""
+    if burst & (burst - 1) == 0:
+        begin, end = address & -burst, (address + size + burst - 1) & -burst
+    else:
+        begin, end = address // burst * burst, (address + size + burst - 1) // burst * burst
+    requests.step[count] = step
+    requests.address[count] = begin
+    requests.size[count] = end - begin
+    return count + 1

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 __all__ = [
     "DramParams",
+    "Fetched",
     "Listing",
     "MergeTree",
     "Operands",
@@ -128,8 +129,21 @@ class Visits(NamedTuple):
     is_write: Array
 
 
+class Fetched(NamedTuple):
+    """What the prefetcher did, visit by visit.
+
+    ``missed`` has a bit for every visit, set where a line had to be fetched. ``stalls`` are visits before which others
+    had to be used, and how many fetched ones were left then, the visit included; int64 [stalls, 2].
+    """
+
+    visits: int
+    misses: int
+    missed: Array
+    stalls: Array
+
+
 class Prefetched(NamedTuple):
-    """What the prefetcher did.
+    """What the prefetcher did, step by step.
 
     ``visits`` are the line visits of each step, ``ahead`` how many could be fetched and not used when it was fetched.
     """

@@ -9,15 +9,15 @@ rounds ask for; the timing core joins both with buffers and memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from sparsim.errors import WorkloadError
 from sparsim.formats import FormatSize, carried_a
-from sparsim.kernels.records import Operands, StepLimits
+from sparsim.kernels.records import Fetched, Operands, StepLimits
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, MachineConfig
 from sparsim.machines.remembered import Remembered
@@ -38,7 +38,8 @@ TIE = 0.02
 class _Part:
     """One of the products that a workload is run as, ``times`` over: a panel of B, or all of it.
 
-    ``row_elements`` are those of each row of the prefetched operand, ``cycles`` what the cycle model saw of it.
+    ``row_elements`` are those of each row of the prefetched operand, ``cycles`` what the cycle model saw of it, and
+    ``replayed`` what the last prefetcher did.
     """
 
     counted: Counted
@@ -46,10 +47,12 @@ class _Part:
     nnz_a: int
     times: int
     cycles: CycleRun | None
+    replayed: dict[Hashable, Fetched] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return self.counted.nbytes + self.row_elements.nbytes
+        kept = sum(fetched.missed.nbytes + fetched.stalls.nbytes for fetched in self.replayed.values())
+        return self.counted.nbytes + self.row_elements.nbytes + kept
 
 
 _COUNTED: Remembered[_Part] = Remembered()
@@ -163,7 +166,7 @@ class SpArch(Machine):
         c = self.config
         limits = StepLimits(*quantum(c, int(part.counted.products.sum()), part.nnz_a), c.dram.burst_bytes)
         rounds = merge_rounds(part.counted, limits, c.schedule.round_barrier)
-        tally = time_rounds(rounds, part.row_elements, part.nnz_a, c, self.element_bytes(dtype))
+        tally = time_rounds(rounds, part.row_elements, part.nnz_a, c, self.element_bytes(dtype), part.replayed)
         return tally if part.cycles is None else cycle_tally(tally, part.cycles, c)
 
     def _activity(self, workload: Workload, tally: Tally, transposed: bool, panels: int) -> Activity:

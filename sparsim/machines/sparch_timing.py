@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy.typing as npt
 
 from sparsim.kernels.dram import ACTIVATIONS, OCCUPIED, TURNS
 from sparsim.kernels.pipeline import run_pipeline
-from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, prefetch
-from sparsim.kernels.records import Prefetched, PrefetchParams, Requests, Timing, TimingParams, Visits
+from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
+from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests, Timing, TimingParams, Visits
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
 from sparsim.machines.sparch_config import SpArchConfig
@@ -87,7 +88,12 @@ def quantum(config: SpArchConfig, products: int, nnz_a: int) -> tuple[int, int]:
 
 
 def time_rounds(
-    rounds: Rounds, row_elements: IntArray, nnz_a: int, config: SpArchConfig, widths: tuple[int, int]
+    rounds: Rounds,
+    row_elements: IntArray,
+    nnz_a: int,
+    config: SpArchConfig,
+    widths: tuple[int, int],
+    replayed: dict[Hashable, Fetched] | None = None,
 ) -> Tally:
     """Replay the rounds against prefetcher, memory and buffers.
 
@@ -96,11 +102,13 @@ def time_rounds(
     row_elements : elements of each row of B.
     nnz_a : elements of A.
     widths : bytes of one element of A, B or C, and of a partial result.
+    replayed : what prefetchers did in earlier runs of the same rounds; this one's is looked up there, or put there.
     """
     steps, burst = rounds.steps, config.dram.burst_bytes
     element, coo = widths
     base = _addresses(rounds, row_elements, nnz_a, config, widths)
-    fetched = _prefetch(rounds, row_elements, config, element, base[1])
+    params = _prefetch_params(config, element, base[1])
+    fetched = _prefetch(rounds, row_elements, params, {} if replayed is None else replayed)
     output, final = steps[:, OUTPUT], rounds.is_final
     streams = {
         "a": _asked(steps[:, A_ADDRESS], steps[:, A_BURSTS] * burst),
@@ -201,9 +209,9 @@ def _addresses(
     return base
 
 
-def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, element: int, address: int) -> Prefetched:
+def _prefetch_params(config: SpArchConfig, element: int, address: int) -> PrefetchParams:
     settings = config.prefetch
-    params = PrefetchParams(
+    return PrefetchParams(
         lines=settings.lines,
         line_bytes=settings.line_elements * element,
         look_ahead=UNLIMITED if settings.policy == "oracle" else settings.look_ahead,
@@ -215,8 +223,18 @@ def _prefetch(rounds: Rounds, row_elements: IntArray, config: SpArchConfig, elem
         burst_bytes=config.dram.burst_bytes,
         address=address,
     )
-    asked = np.array([rounds.trace.size]) if not rounds.known.size else rounds.known
-    return prefetch(rounds.trace.astype(np.int64), row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), asked, params)
+
+
+def _prefetch(
+    rounds: Rounds, row_elements: IntArray, params: PrefetchParams, replayed: dict[Hashable, Fetched]
+) -> Prefetched:
+    key = (params._replace(address=0), rounds.known.size > 0)
+    if key not in replayed:
+        replayed.clear()
+        known = rounds.known if rounds.known.size else np.array([rounds.trace.size])
+        replayed[key] = prefetch(rounds.trace, row_elements, known, params)
+    products = np.cumsum(rounds.steps[:, PRODUCTS])
+    return assign_steps(replayed[key], rounds.trace, row_elements, products, params)
 
 
 def _asked(address: IntArray, size: IntArray) -> Requests:

@@ -8,7 +8,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, prefetch
+from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
 from sparsim.kernels.records import PrefetchParams
 
 POLICIES = {"farthest": FARTHEST, "lru": LRU, "off": OFF}
@@ -51,8 +51,9 @@ def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None
     if products is None:
         products = np.cumsum([lengths[k] for k in trace])
     row_elements = np.array(lengths, dtype=np.int64)
-    known = np.array([len(trace)])
-    return prefetch(np.array(trace, dtype=np.int64), row_elements, np.asarray(products, dtype=np.int64), known, params)
+    rows = np.array(trace, dtype=np.int32)
+    fetched = prefetch(rows, row_elements, np.array([len(trace)]), params)
+    return assign_steps(fetched, rows, row_elements, np.asarray(products, dtype=np.int64), params)
 
 
 def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
@@ -136,7 +137,7 @@ def test_bursts_hold_what_is_fetched(case, buffer, burst):
 def test_bursts_cost_whole_transfers(burst):
     params = PrefetchParams(0, 576, 8, True, OFF, 0, 12, 0, burst, 0)
     trace, lengths = np.array([0, 1, 1], dtype=np.int64), np.array([1, 2], dtype=np.int64)
-    got = prefetch(trace, lengths, np.array([1, 3, 5]), np.array([len(trace)]), params)
+    got = assign_steps(prefetch(trace, lengths, np.array([3]), params), trace, lengths, np.array([1, 3, 5]), params)
     assert got.fetched_bytes == 12 + 24 + 24
     # bytes 12 to 36 touch two bursts of 32 or one of 64
     assert list(got.requests.size) == [burst, 64, 64]
