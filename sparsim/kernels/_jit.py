@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
-__all__ = ["cache_folder", "inner", "kernel", "step"]
+__all__ = ["at", "cache_folder", "inlined", "inner", "kernel", "step"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 KEPT_FOLDERS = 4
@@ -48,6 +49,12 @@ def cache_folder() -> Path | None:
 _FOLDER = cache_folder()
 
 
+def _with(compiled: F, **options: object) -> F:
+    if hasattr(compiled, "targetoptions"):  # not with NUMBA_DISABLE_JIT
+        compiled.targetoptions.update(options)
+    return compiled
+
+
 def kernel(function: F) -> F:
     """Compile ``function`` in nopython mode: cached, without the GIL, never fastmath, never parallel."""
     before = numba.config.CACHE_DIR
@@ -74,7 +81,12 @@ def inner(function: F) -> F:
     return _with(step(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def _with(compiled: F, **options: object) -> F:
-    if hasattr(compiled, "targetoptions"):  # not with NUMBA_DISABLE_JIT
-        compiled.targetoptions.update(options)
-    return compiled
+def inlined(function: F) -> F:
+    """Compile an ``inner`` that becomes part of its callers: handing over arrays costs more than a short body."""
+    return _with(inner(function), forceinline=True)
+
+
+@inlined
+def at(index: int) -> Any:
+    """Return an index that is not negative as one that cannot be: compiled code need not look each time."""
+    return np.uintp(index)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from llvmlite.ir import Constant, IntType
 from numba.core.extending import intrinsic
 
-from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels._jit import at, inlined, kernel
 
 __all__ = [
     "WORD",
@@ -74,93 +74,93 @@ def as_bits(indptr: Array, indices: Array, words: int) -> Array:
     for row in range(rows):
         for f in range(indptr[row], indptr[row + 1]):
             column = indices[f]
-            bits[row * words + (column >> 6)] |= ONE << np.uint64(column & 63)
+            bits[at(row * words + (column >> 6))] |= ONE << np.uint64(column & 63)
     return bits
 
 
-@inner
-def copy(into: Array, at: int, source: Array, begin: int, words: int) -> None:
+@inlined
+def copy(into: Array, place: int, source: Array, begin: int, words: int) -> None:
     """Copy one set."""
-    here, there = np.uintp(at), np.uintp(begin)  # an index that cannot be negative lets the loop become vectors
-    for w in range(np.uintp(words)):
+    here, there = at(place), at(begin)  # an index that cannot be negative lets the loop become vectors
+    for w in range(at(words)):
         into[here + w] = source[there + w]
 
 
-@inner
-def add(into: Array, at: int, source: Array, begin: int, words: int) -> None:
+@inlined
+def add(into: Array, place: int, source: Array, begin: int, words: int) -> None:
     """Add the elements of a set to another."""
-    here, there = np.uintp(at), np.uintp(begin)
-    for w in range(np.uintp(words)):
+    here, there = at(place), at(begin)
+    for w in range(at(words)):
         into[here + w] |= source[there + w]
 
 
-@inner
+@inlined
 def size_of(source: Array, begin: int, words: int) -> int:
     """Return how many elements a set has."""
-    there = np.uintp(begin)
+    there = at(begin)
     size = np.uint64(0)
-    for w in range(np.uintp(words)):
+    for w in range(at(words)):
         size += _ones(source[there + w])
     return np.int64(size)
 
 
-@inner
-def unite(into: Array, at: int, source: Array, begin: int, words: int) -> int:
+@inlined
+def unite(into: Array, place: int, source: Array, begin: int, words: int) -> int:
     """Add the elements of a set to another, and return how many that has then."""
-    here, there = np.uintp(at), np.uintp(begin)
+    here, there = at(place), at(begin)
     size = np.uint64(0)
-    for w in range(np.uintp(words)):
+    for w in range(at(words)):
         word = into[here + w] | source[there + w]
         into[here + w] = word
         size += _ones(word)
     return np.int64(size)
 
 
-@inner
+@inlined
 def include(words: Array, summary: Array, member: int) -> None:
     """Put a member into a set with a summary."""
     word = member >> 6
-    words[word] |= ONE << np.uint64(member & 63)
-    summary[word >> 6] |= ONE << np.uint64(word & 63)
+    words[at(word)] |= ONE << np.uint64(member & 63)
+    summary[at(word >> 6)] |= ONE << np.uint64(word & 63)
 
 
-@inner
+@inlined
 def leave_out(words: Array, summary: Array, member: int) -> bool:
     """Take a member out of a set with a summary; return whether it was in."""
     word, bit = member >> 6, ONE << np.uint64(member & 63)
-    before = words[word]
+    before = words[at(word)]
     if before & bit == ZERO:
         return False
-    words[word] = before ^ bit
+    words[at(word)] = before ^ bit
     if before == bit:
-        summary[word >> 6] ^= ONE << np.uint64(word & 63)
+        summary[at(word >> 6)] ^= ONE << np.uint64(word & 63)
     return True
 
 
-@inner
+@inlined
 def lowest(words: Array, summary: Array) -> int:
     """Return the lowest member, -1 of an empty set."""
     for s in range(summary.size):
-        if summary[s] != ZERO:
-            word = s << 6 | np.int64(_zeros_below(summary[s]))
-            return word << 6 | np.int64(_zeros_below(words[word]))
+        if summary[at(s)] != ZERO:
+            word = s << 6 | np.int64(_zeros_below(summary[at(s)]))
+            return word << 6 | np.int64(_zeros_below(words[at(word)]))
     return -1
 
 
-@inner
+@inlined
 def highest_below(words: Array, summary: Array, limit: int) -> int:
     """Return the highest member below ``limit``, -1 if there is none."""
     word = limit >> 6
     if limit & 63:
-        part = words[word] & ((ONE << np.uint64(limit & 63)) - ONE)
+        part = words[at(word)] & ((ONE << np.uint64(limit & 63)) - ONE)
         if part != ZERO:
             return word << 6 | (63 - np.int64(_zeros_above(part)))
     s = word >> 6
-    part = summary[s] & ((ONE << np.uint64(word & 63)) - ONE) if word & 63 else ZERO
+    part = summary[at(s)] & ((ONE << np.uint64(word & 63)) - ONE) if word & 63 else ZERO
     while part == ZERO:
         s -= 1
         if s < 0:
             return -1
-        part = summary[s]
+        part = summary[at(s)]
     word = s << 6 | (63 - np.int64(_zeros_above(part)))
-    return word << 6 | (63 - np.int64(_zeros_above(words[word])))
+    return word << 6 | (63 - np.int64(_zeros_above(words[at(word)])))

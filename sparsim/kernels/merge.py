@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels._jit import at, inlined, kernel
 from sparsim.kernels.bits import add, copy, size_of, unite
 from sparsim.kernels.records import Listing, MergeTree, Operands, RowWork
 
@@ -33,15 +33,17 @@ __all__ = ["count_bits", "count_dense", "count_stamped", "entering_layers", "mul
 
 Array = npt.NDArray[Any]
 
-LONG = 24  # elements of a row of B from which a guess of the branch costs more than none
+# from this many elements of a row of B on, guessing whether a column is new costs more than counting without a branch,
+# with four counters in turns, as one would wait for itself
+LONG = 12
 
 
 @kernel
 def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork) -> None:
     """Fill in, for every row, what is multiplied now: elements of A, products, slots and the rows of B asked for."""
-    at = 0
+    asked = 0
     for row in range(listing.first.size - 1):
-        begin = at
+        begin = asked
         products = 0
         slots = 0
         for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
@@ -51,9 +53,9 @@ def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeT
             size = ops.columns if ops.dense_b else ops.b_indptr[k + 1] - ops.b_indptr[k]
             products += size
             slots += (size + tree.group_width - 1) // tree.group_width
-            work.trace[at] = k
-            at += 1
-        work.a_elements[row] = at - begin
+            work.trace[asked] = k
+            asked += 1
+        work.a_elements[row] = asked - begin
         work.products[row] = products
         work.slots[row] = slots
 
@@ -70,9 +72,9 @@ def count_stamped(
     serial : rows stamped so far; returned advanced (it begins again at 1, with clean stamps, before it overflows).
     """
     ways = np.int32(1 << tree.layers)
-    stride = np.int64(ways) + 1
+    stride = at(ways) + at(1)
     last_serial = (1 << (31 - tree.layers)) - 1
-    hist = np.zeros(4 * stride, dtype=np.int64)
+    hist = np.zeros(4 * (np.int64(ways) + 1), dtype=np.int64)
     for row in range(listing.first.size - 1):
         if serial == last_serial:
             stamp[:] = 0
@@ -83,29 +85,32 @@ def count_stamped(
         for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
             position = listing.position[i]
             k = ops.a_indices[listing.element[i]]
-            start, stop = ops.b_indptr[k], ops.b_indptr[k + 1]
+            start, stop = at(ops.b_indptr[k]), at(ops.b_indptr[k + 1])
             mark = np.int32(serial << tree.layers | position)
             if internal[position]:
                 for f in range(start, stop):
-                    apart = stamp[ops.b_indices[f]] ^ mark
-                    stamp[ops.b_indices[f]] = mark
+                    column = at(ops.b_indices[f])
+                    apart = stamp[column] ^ mark
+                    stamp[column] = mark
                     merged += apart >= ways
                     partial += apart != 0
-                    hist[min(apart, ways)] += 1
-            elif stop - start < LONG:
+                    hist[at(min(apart, ways))] += 1
+            elif stop - start < at(LONG):
                 for f in range(start, stop):
-                    apart = stamp[ops.b_indices[f]] ^ mark
-                    stamp[ops.b_indices[f]] = mark
+                    column = at(ops.b_indices[f])
+                    apart = stamp[column] ^ mark
+                    stamp[column] = mark
                     if apart >= ways:
                         merged += 1
                     else:
-                        hist[apart] += 1
+                        hist[at(apart)] += 1
             else:
                 for f in range(start, stop):
-                    apart = stamp[ops.b_indices[f]] ^ mark
-                    stamp[ops.b_indices[f]] = mark
+                    column = at(ops.b_indices[f])
+                    apart = stamp[column] ^ mark
+                    stamp[column] = mark
                     merged += apart >= ways
-                    hist[(f & 3) * stride + min(apart, ways)] += 1  # in turns: one counter would wait for itself
+                    hist[(f & at(3)) * stride + at(min(apart, ways))] += 1
         work.merged[row] = merged
         work.partial[row] = partial
     length = 0
@@ -113,7 +118,7 @@ def count_stamped(
         if apart >> length:
             length += 1
         for turn in range(4):
-            work.vanished[length] += hist[turn * stride + apart]
+            work.vanished[length] += hist[turn * (np.int64(ways) + 1) + apart]
     return serial
 
 
@@ -150,7 +155,7 @@ def count_bits(
         size[tree.layers] = -1
 
 
-@inner
+@inlined
 def _close(node: Array, slot: Array, size: Array, words: int, apart: int, vanished: Array) -> None:
     """Hand the nodes that get no more inputs to the next layer, one layer for each bit of ``apart``."""
     layer = 0

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels._jit import at, inlined, kernel
 from sparsim.kernels.bits import ONE, WORD, ZERO, highest_below, include, leave_out, lowest
 from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests
 
@@ -94,7 +94,7 @@ def _empty_buffer(lines: int, visits: int, window: int, params: PrefetchParams) 
     due, due_summary = _sets(ring)
     idle, idle_summary = _sets(max(params.lines, 1))
     return _Buffer(
-        np.full((lines, 2), NOWHERE, dtype=np.int64),
+        np.full((lines, 2), NOWHERE, dtype=np.int32 if visits < 1 << 31 else np.int64),
         np.full(max(params.lines, 1), NOWHERE, dtype=np.int64),
         np.zeros(_power(visits if params.policy == LRU else waiting), dtype=np.int64),
         np.full(ring, NEVER, dtype=np.int64),
@@ -106,9 +106,11 @@ def _empty_buffer(lines: int, visits: int, window: int, params: PrefetchParams) 
     )
 
 
-def first_lines(row_elements: Array, params: PrefetchParams) -> Array:
-    """Return the first line of every row of B, int64 of length rows + 1."""
+def _first_lines(row_elements: Array, params: PrefetchParams) -> Array:
+    """Return the first line of every row of B, int64 of length rows + 1; one entry alone if every row has one line."""
     lines = -(-(params.pointer_bytes + row_elements * params.element_bytes) // params.line_bytes)
+    if (lines == 1).all():
+        return np.zeros(1, dtype=np.int64)
     return np.concatenate(([0], np.cumsum(lines))).astype(np.int64)
 
 
@@ -121,49 +123,53 @@ def prefetch(trace: Array, row_elements: Array, known: Array, params: PrefetchPa
     row_elements : elements of each row of B, int64.
     known : ends of the parts of the trace, ascending; a part is known only when the one before has been used up.
     """
-    first_line = first_lines(row_elements, params)
-    visits, widest = _count_visits(trace, first_line, params.look_ahead)
+    first_line = _first_lines(row_elements, params)
+    if first_line.size == 1:  # a line each
+        visits, widest = trace.size, min(trace.size, params.look_ahead + 1)
+    else:
+        visits, widest = _count_visits(trace, first_line, params.look_ahead)
     window = 0
     if params.policy == FARTHEST:
         window = widest if params.unit_is_element else min(visits, params.look_ahead + 1)
-    buffer = _empty_buffer(int(first_line[-1]), visits, window, params)
+    lines = row_elements.size if first_line.size == 1 else int(first_line[-1])
+    buffer = _empty_buffer(lines, visits, window, params)
     missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
     misses, stalls = _replay(trace, first_line, known, params, buffer, missed)
     return Fetched(visits, misses, missed, stalls)
 
 
-@inner
+@inlined
 def _see(buffer: _Buffer, head: Array, line: int) -> None:
     """Note the visit at the head of the window as the next use of its line."""
     ring = buffer.next_use.size - 1
     seen = head[SEEN]
-    latest = buffer.line[line, LATEST]
+    latest = buffer.line[at(line), LATEST]
     if latest >= head[USED]:
-        buffer.next_use[latest & ring] = seen
-    elif buffer.line[line, SLOT] >= 0:
-        slot = buffer.line[line, SLOT]
+        buffer.next_use[at(latest & ring)] = seen
+    elif buffer.line[at(line), SLOT] >= 0:
+        slot = buffer.line[at(line), SLOT]
         leave_out(buffer.idle, buffer.idle_summary, slot)
         include(buffer.due, buffer.due_summary, seen & ring)
-        buffer.slot_at[seen & ring] = slot
-    buffer.line[line, LATEST] = seen
-    buffer.next_use[seen & ring] = NEVER
+        buffer.slot_at[at(seen & ring)] = slot
+    buffer.line[at(line), LATEST] = seen
+    buffer.next_use[at(seen & ring)] = NEVER
     head[SEEN] = seen + 1
 
 
-@inner
+@inlined
 def _use(buffer: _Buffer, head: Array, visit: int, policy: int) -> None:
     """Use up the oldest fetched visit: its line may be replaced again, unless a later visit waits for it."""
     oldest = head[USED]
     head[USED] = oldest + 1
-    line = buffer.visited[oldest & (buffer.visited.size - 1)]
-    slot = buffer.line[line, SLOT]
+    line = buffer.visited[at(oldest & (buffer.visited.size - 1))]
+    slot = buffer.line[at(line), SLOT]
     if slot < 0:
         return
     if policy == LRU:
-        head[LOOSE] += buffer.line[line, LATEST] == oldest
+        head[LOOSE] += buffer.line[at(line), LATEST] == oldest
         return
     ring = buffer.next_use.size - 1
-    next_use = buffer.next_use[oldest & ring]
+    next_use = buffer.next_use[at(oldest & ring)]
     if next_use < visit:
         return
     head[LOOSE] += 1
@@ -171,29 +177,29 @@ def _use(buffer: _Buffer, head: Array, visit: int, policy: int) -> None:
         include(buffer.idle, buffer.idle_summary, slot)
     else:
         include(buffer.due, buffer.due_summary, next_use & ring)
-        buffer.slot_at[next_use & ring] = slot
+        buffer.slot_at[at(next_use & ring)] = slot
 
 
-@inner
+@inlined
 def _hold(buffer: _Buffer, head: Array, line: int, visit: int, policy: int) -> None:
     """Keep a line on chip until this visit of it is used."""
     if policy == LRU:
-        head[LOOSE] -= buffer.line[line, LATEST] < head[USED]
+        head[LOOSE] -= buffer.line[at(line), LATEST] < head[USED]
     else:
         head[LOOSE] -= leave_out(buffer.due, buffer.due_summary, visit & (buffer.next_use.size - 1))
 
 
-@inner
+@inlined
 def _take_victim(buffer: _Buffer, head: Array, nearer_than: int, policy: int) -> int:
     """Give up the slot of the line to be replaced; -1 if none is used later than ``nearer_than``."""
     if policy == LRU:
         while True:
             oldest = head[OLDEST]
-            line = buffer.visited[oldest & (buffer.visited.size - 1)]
+            line = buffer.visited[at(oldest & (buffer.visited.size - 1))]
             head[OLDEST] = oldest + 1
-            if buffer.line[line, LATEST] == oldest and buffer.line[line, SLOT] >= 0:
+            if buffer.line[at(line), LATEST] == oldest and buffer.line[at(line), SLOT] >= 0:
                 head[LOOSE] -= 1
-                return buffer.line[line, SLOT]
+                return buffer.line[at(line), SLOT]
     if nearer_than == NEVER:
         return NOWHERE
     slot = lowest(buffer.idle, buffer.idle_summary)
@@ -203,17 +209,17 @@ def _take_victim(buffer: _Buffer, head: Array, nearer_than: int, policy: int) ->
         return slot
     ring = buffer.next_use.size - 1
     begin = head[SEEN] & ring
-    at = highest_below(buffer.due, buffer.due_summary, begin)
-    if at < 0:
-        at = highest_below(buffer.due, buffer.due_summary, ring + 1)
-    if head[SEEN] - 1 - ((begin - 1 - at) & ring) <= nearer_than:
+    due = highest_below(buffer.due, buffer.due_summary, begin)
+    if due < 0:
+        due = highest_below(buffer.due, buffer.due_summary, ring + 1)
+    if head[SEEN] - 1 - ((begin - 1 - due) & ring) <= nearer_than:
         return NOWHERE
-    leave_out(buffer.due, buffer.due_summary, at)
+    leave_out(buffer.due, buffer.due_summary, due)
     head[LOOSE] -= 1
-    return np.int64(buffer.slot_at[at])
+    return np.int64(buffer.slot_at[at(due)])
 
 
-@inner
+@inlined
 def _store(buffer: _Buffer, head: Array, line: int, visit: int, params: PrefetchParams) -> None:
     """Put a fetched line into a free slot or the victim's, unless it passes by."""
     if head[TAKEN] < params.lines:
@@ -226,9 +232,9 @@ def _store(buffer: _Buffer, head: Array, line: int, visit: int, params: Prefetch
         slot = _take_victim(buffer, head, nearer_than, params.policy)
         if slot < 0:
             return
-        buffer.line[buffer.line_in[slot], SLOT] = NOWHERE
-    buffer.line_in[slot] = line
-    buffer.line[line, SLOT] = slot
+        buffer.line[at(buffer.line_in[at(slot)]), SLOT] = NOWHERE
+    buffer.line_in[at(slot)] = line
+    buffer.line[at(line), SLOT] = slot
 
 
 @kernel
@@ -248,21 +254,23 @@ def _replay(
             part += 1
             while head[USED] < visit:
                 _use(buffer, head, visit, params.policy)
-        for line in range(first_line[trace[e]], first_line[trace[e] + 1]):
+        k = trace[e]
+        begin, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
+        for line in range(begin, end):
             while head[USED] < visit and head[USED] <= visit - params.run_ahead:
                 _use(buffer, head, visit, params.policy)
             if params.policy == FARTHEST:
                 _look_ahead(buffer, head, trace, first_line, params, (e, visit, known[part]))
-            buffer.visited[visit & ring] = line
-            is_hit = buffer.line[line, SLOT] >= 0
+            buffer.visited[at(visit & ring)] = line
+            is_hit = buffer.line[at(line), SLOT] >= 0
             if is_hit:
                 _hold(buffer, head, line, visit, params.policy)
             if params.policy == LRU:
-                buffer.line[line, LATEST] = visit
+                buffer.line[at(line), LATEST] = visit
             visit += 1
             if is_hit:
                 continue
-            missed[(visit - 1) >> 6] |= ONE << np.uint64((visit - 1) & 63)
+            missed[at((visit - 1) >> 6)] |= ONE << np.uint64((visit - 1) & 63)
             misses += 1
             if params.policy == OFF or params.lines == 0:
                 continue
@@ -280,7 +288,7 @@ def _replay(
     return misses, stalls[:stalled]
 
 
-@inner
+@inlined
 def _look_ahead(
     buffer: _Buffer, head: Array, trace: Array, first_line: Array, params: PrefetchParams, now: tuple[int, int, int]
 ) -> None:
@@ -290,9 +298,10 @@ def _look_ahead(
         ahead = head[SEEN_ELEMENT] - element if params.unit_is_element else head[SEEN] - visit
         if ahead > params.look_ahead:
             return
-        k = trace[head[SEEN_ELEMENT]]
-        line = first_line[k] + head[SEEN_SEGMENT]
-        if line == first_line[k + 1]:
+        k = trace[at(head[SEEN_ELEMENT])]
+        begin, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
+        line = begin + head[SEEN_SEGMENT]
+        if line == end:
             head[SEEN_ELEMENT] += 1
             head[SEEN_SEGMENT] = 0
             continue
@@ -311,9 +320,10 @@ def assign_steps(
     step_products : products of all pipeline steps up to and including each.
     """
     rows = row_elements.size
-    place = np.zeros(rows + 1, dtype=np.int64)
+    start = np.zeros(rows + 1, dtype=np.int64)
     for k in range(rows):
-        place[k + 1] = place[k] + row_elements[k] * params.element_bytes
+        start[k + 1] = start[k] + row_elements[k]
+    behind = params.address + start[rows] * params.element_bytes
     burst = params.burst_bytes
     room = 2 * fetched.misses + 1
     requests = Requests(np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64))
@@ -328,18 +338,19 @@ def assign_steps(
     pointers = 0
     done = np.int64(0)
     for k in trace:
-        size = params.pointer_bytes + row_elements[k] * params.element_bytes
+        elements = start[at(k + 1)] - start[at(k)]
+        size = params.pointer_bytes + elements * params.element_bytes
         begin = 0
         while begin < size:
             offset = max(begin - params.pointer_bytes, 0)
             before = done + offset // params.element_bytes if offset else done
-            while step < last and step_products[step] <= before:
+            while step < last and step_products[at(step)] <= before:
                 step += 1
-            visits[step] += 1
+            visits[at(step)] += 1
             if stall < fetched.stalls.shape[0] and fetched.stalls[stall, 0] == visit:
                 ahead[step] = min(ahead[step], fetched.stalls[stall, 1])
                 stall += 1
-            if fetched.missed[visit >> 6] & (ONE << np.uint64(visit & 63)) != ZERO:
+            if fetched.missed[at(visit >> 6)] & (ONE << np.uint64(visit & 63)) != ZERO:
                 payload = min(params.line_bytes, size - begin)
                 asked += payload
                 if begin == 0:
@@ -347,28 +358,29 @@ def assign_steps(
                     pointers += params.pointer_bytes
                     if pointers >= burst:
                         whole = pointers // burst * burst
-                        at = (place[rows] + k * params.pointer_bytes) // burst * burst
-                        count = _send(requests, count, step, params.address + at, whole, burst)
+                        where = (behind - params.address + k * params.pointer_bytes) // burst * burst
+                        count = _send(requests, count, step, params.address + where, whole, burst)
                         pointers -= whole
                 if payload > 0:
-                    count = _send(requests, count, step, params.address + place[k] + offset, payload, burst)
+                    where = params.address + start[at(k)] * params.element_bytes + offset
+                    count = _send(requests, count, step, where, payload, burst)
             visit += 1
             begin += params.line_bytes
-        done += row_elements[k]
+        done += elements
     if pointers > 0:
-        count = _send(requests, count, step, params.address + place[rows], 1, burst)
+        count = _send(requests, count, step, behind, 1, burst)
     asked_for = Requests(requests.step[:count], requests.address[:count], requests.size[:count])
     return Prefetched(fetched.visits - fetched.misses, fetched.misses, asked, visits, ahead, asked_for)
 
 
-@inner
+@inlined
 def _send(requests: Requests, count: int, step: int, address: int, size: int, burst: int) -> int:
     """Append the whole bursts that hold ``size`` bytes at ``address``."""
     if burst & (burst - 1) == 0:
         begin, end = address & -burst, (address + size + burst - 1) & -burst
     else:
         begin, end = address // burst * burst, (address + size + burst - 1) // burst * burst
-    requests.step[count] = step
-    requests.address[count] = begin
-    requests.size[count] = end - begin
+    requests.step[at(count)] = step
+    requests.address[at(count)] = begin
+    requests.size[at(count)] = end - begin
     return count + 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import inner, kernel
+from sparsim.kernels._jit import inlined, kernel
 from sparsim.kernels.records import RowWork, StepLimits
 
 __all__ = ["FIELDS", "cut_steps"]
@@ -72,7 +72,7 @@ def _walk(row: Array, bursts: Array, address: Array, work: RowWork, limits: Step
     return used + _emit(tally, steps, used, writes)
 
 
-@inner
+@inlined
 def _emit(tally: Array, steps: Array, used: int, writes: bool) -> int:
     """Write down the step being filled, if it holds anything, and empty it; return how many that are."""
     if max(tally[A_ELEMENTS], tally[MERGED]) == 0:
@@ -84,7 +84,7 @@ def _emit(tally: Array, steps: Array, used: int, writes: bool) -> int:
     return 1
 
 
-@inner
+@inlined
 def _cut(tally: Array, steps: Array, used: int, pieces: int, burst_bytes: int) -> None:
     """Write down ``tally`` in ``pieces`` equal parts (to the last unit); the row is copied."""
     for field in range(A_ADDRESS):
