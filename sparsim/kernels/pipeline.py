@@ -26,146 +26,255 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import kernel
-from sparsim.kernels.dram import finish_writes, new_channels, read_request, write_request
+from sparsim.kernels._jit import inlined, inner, kernel
+from sparsim.kernels.dram import (
+    BURST_TICKS,
+    INDEX,
+    bursts_of,
+    channel_counters,
+    finish_writes,
+    new_memory,
+    read_request,
+    write_request,
+)
 from sparsim.kernels.records import DramParams, Timing, TimingParams, Visits
 
 __all__ = ["run_pipeline"]
 
 Array = npt.NDArray[Any]
 
+FIELDS = 16  # of a stage
+LATENCY, CAPACITY, WINDOW, MEMORY, NEXT, READY, FLYING, LANDED = range(8)
+WINDOW_FREE, BUSY, BLOCKED, WAITS, START, DEPARTED, NEEDS = range(8, 15)
+LANE_FIELDS = 4
+HELD, OLDEST, ROOM_FREE, FINISHED = range(LANE_FIELDS)  # all but FINISHED are of the buffer in front of the lane
+ARRIVAL, ROOM, RESULT, TURN, NOTHING = range(5)  # what a stage's next step waits for; NOTHING: to be looked at
+NEVER = 1 << 62
+UNKNOWN = -1
 
-class _State(NamedTuple):
-    """Where every step is: [steps, stages, STEP_FIELDS], [stages, STAGE_FIELDS], [stages, lanes, POOL_FIELDS]."""
 
-    step: Array
+class _Line(NamedTuple):
+    """The pipeline: what is given of each step, and what is known so far; arrays of one dimension, stage by stage.
+
+    ``depart`` is the service time until a step has left. ``finish`` is the same array where steps cannot overtake one
+    another. An empty ``lane`` is one lane.
+    """
+
     stage: Array
-    pool: Array
-
-
-STEP_FIELDS = 8
-SERVICE, SIZE, LANE, START, FINISH, DEPART, BEFORE, AFTER = range(STEP_FIELDS)
-STAGE_FIELDS = 12
-(LATENCY, CAPACITY, WINDOW, MEMORY, NEXT, READY, FLYING, LANDED, WINDOW_FREE, BUSY, BLOCKED, WAITS) = range(
-    STAGE_FIELDS
-)
-POOL_FIELDS = 3
-HELD, OLDEST, ROOM_FREE = range(POOL_FIELDS)
+    lanes: Array
+    size: Array
+    lane: Array
+    wait_for: Array
+    finish: Array
+    depart: Array
+    stages: int
+    deepest: int
 
 
 @kernel
-def _lay_out(service: Array, size: Array, lane: Array, visits: Visits, params: TimingParams) -> _State:
-    """Return the state before the first step: lanes linked by step order, everything else empty.
-
-    A memory stage's service is 1 if the step has requests, else 0.
-    """
-    steps, stages = lane.shape
-    deepest = 1
+def _lay_out(params: TimingParams) -> tuple[Array, Array]:
+    """Return the state before the first step: stages and lanes, a record of FIELDS or LANE_FIELDS for each."""
+    stages, deepest = params.latency.size, 1
     for j in range(stages):
         deepest = max(deepest, params.lanes[j])
-    step = np.zeros((steps, stages, STEP_FIELDS), dtype=np.int64)
-    stage = np.zeros((stages, STAGE_FIELDS), dtype=np.int64)
-    pool = np.zeros((stages, deepest, POOL_FIELDS), dtype=np.int64)
+    stage = np.zeros(stages * FIELDS, dtype=np.int64)
     for j in range(stages):
-        stage[j, LATENCY] = params.latency[j]
-        stage[j, CAPACITY] = params.capacity[j]
-        stage[j, WINDOW] = params.window[j]
-        stage[j, MEMORY] = params.memory[j]
-        stage[j, READY] = -1
-        stage[j, WAITS] = j == params.wait_stage
-        newest = np.full(deepest, -1, dtype=np.int64)
-        pool[j, :, OLDEST] = -1
-        for s in range(steps):
-            own = lane[s, j]
-            last = newest[own]
-            step[s, j, SERVICE] = service[s, j]
-            step[s, j, SIZE] = size[s, j]
-            step[s, j, LANE] = own
-            step[s, j, BEFORE] = last
-            step[s, j, AFTER] = -1
-            if last >= 0:
-                step[last, j, AFTER] = s
-            else:
-                pool[j, own, OLDEST] = s
-            newest[own] = s
-            if params.memory[j] >= 0:
-                visit = params.memory[j]
-                step[s, j, SERVICE] = visits.first[visit, s + 1] > visits.first[visit, s]
-    return _State(step, stage, pool)
+        stage[j * FIELDS + LATENCY] = params.latency[j]
+        stage[j * FIELDS + CAPACITY] = params.capacity[j] if j + 1 < stages else UNKNOWN
+        stage[j * FIELDS + WINDOW] = params.window[j]
+        stage[j * FIELDS + MEMORY] = params.memory[j]
+        stage[j * FIELDS + WAITS] = j == params.wait_stage
+        stage[j * FIELDS + READY] = NEVER
+    return stage, np.zeros(stages * deepest * LANE_FIELDS, dtype=np.int64)
 
 
-@kernel
-def _ready_time(step: Array, stage: Array, pool: Array, wait_for: Array, j: int) -> int:
-    """Return when the next step of stage j can start, -1 while that hangs on something still unknown."""
-    s = stage[j, NEXT]
-    last = stage.shape[0] - 1
-    if j > 0 and stage[j - 1, NEXT] <= s:
-        return -1
-    begin = step[s, j - 1, DEPART] + stage[j - 1, LATENCY] if j > 0 else np.int64(0)
-    if s > 0:
-        begin = max(begin, step[s - 1, j, START])
-    if stage[j, WAITS] and wait_for[s] >= 0:
-        if stage[last, NEXT] <= wait_for[s]:
-            return -1
-        begin = max(begin, step[wait_for[s], last, DEPART] + stage[last, LATENCY])
-    if stage[j, MEMORY] < 0 and step[s, j, BEFORE] >= 0:
-        begin = max(begin, step[step[s, j, BEFORE], j, FINISH])
+@inlined
+def _lane(line: _Line, s: int, j: int) -> int:
+    return line.lane[(s * line.stages + j) & INDEX] if line.lane.size > 0 else 0
+
+
+@inlined
+def _of_lane(line: _Line, s: int, j: int) -> int:
+    """Return where the lane is kept that serves step s at stage j."""
+    return ((j * line.deepest + _lane(line, s, j)) * LANE_FIELDS) & INDEX
+
+
+@inlined
+def _room(line: _Line, s: int, j: int) -> int:
+    """Return when the buffer behind stage j has room for step s, UNKNOWN while that hangs on a step to come."""
+    stage, lanes, stages = line.stage, line.lanes, line.stages
+    at, to, own = (j * FIELDS) & INDEX, _of_lane(line, s, j + 1), _lane(line, s, j + 1)
+    fits = stage[at + CAPACITY] - line.size[(s * stages + j) & INDEX]
+    while lanes[to + HELD] > fits:
+        first = lanes[to + OLDEST]
+        while first < s and _lane(line, first, j + 1) != own:
+            first += 1
+        if stage[at + FIELDS + NEXT] <= first:
+            return UNKNOWN
+        freed = (first * stages + j) & INDEX
+        left = line.depart[freed + 1] if stage[at + FIELDS + MEMORY] >= 0 else line.finish[freed + 1]
+        lanes[to + ROOM_FREE] = max(lanes[to + ROOM_FREE], left)
+        lanes[to + HELD] -= line.size[freed]
+        lanes[to + OLDEST] = first + 1
+    return lanes[to + ROOM_FREE]
+
+
+@inlined
+def _window(line: _Line, s: int, j: int) -> int:
+    """Return when the window of stage j has room for step s."""
+    stage, at = line.stage, (j * FIELDS) & INDEX
+    fits = stage[at + WINDOW] - line.size[(s * line.stages + j) & INDEX]
+    while stage[at + FLYING] > fits and stage[at + LANDED] < s:
+        landed = (stage[at + LANDED] * line.stages + j) & INDEX
+        stage[at + FLYING] -= line.size[landed]
+        stage[at + WINDOW_FREE] = max(stage[at + WINDOW_FREE], line.depart[landed] + stage[at + LATENCY])
+        stage[at + LANDED] += 1
+    return stage[at + WINDOW_FREE]
+
+
+@inlined
+def _ready_time(line: _Line, s: int, j: int) -> int:
+    """Return when step s, which has left the stage before j, can start, UNKNOWN while that hangs on a step to come.
+
+    What it hangs on is noted.
+    """
+    stage, stages, at = line.stage, line.stages, (j * FIELDS) & INDEX
+    begin = stage[at + START]
+    if j > 0:
+        begin = max(begin, line.depart[(s * stages + j - 1) & INDEX] + stage[(at - FIELDS + LATENCY) & INDEX])
+    if stage[at + WAITS] and line.wait_for[s & INDEX] >= 0:
+        last = ((stages - 1) * FIELDS) & INDEX
+        source = line.wait_for[s & INDEX]
+        if stage[last + NEXT] <= source:
+            stage[at + NEEDS] = RESULT
+            return UNKNOWN
+        begin = max(begin, line.depart[(source * stages + stages - 1) & INDEX] + stage[last + LATENCY])
+    if stage[at + MEMORY] < 0:
+        begin = max(begin, line.lanes[_of_lane(line, s, j) + FINISHED])
     unblocked = begin
-    size = step[s, j, SIZE]
-    if j < last and stage[j, CAPACITY] >= 0:
-        to = step[s, j + 1, LANE]
-        while pool[j, to, HELD] + size > stage[j, CAPACITY]:
-            first = pool[j + 1, to, OLDEST]
-            if stage[j + 1, NEXT] <= first:
-                return -1
-            freed = step[first, j + 1, DEPART if stage[j + 1, MEMORY] >= 0 else FINISH]
-            pool[j, to, HELD] -= step[first, j, SIZE]
-            pool[j, to, ROOM_FREE] = max(pool[j, to, ROOM_FREE], freed)
-            pool[j + 1, to, OLDEST] = step[first, j + 1, AFTER]
-        begin = max(begin, pool[j, to, ROOM_FREE])
-    if stage[j, WINDOW] >= 0:
-        while stage[j, FLYING] + size > stage[j, WINDOW]:
-            first = stage[j, LANDED]
-            stage[j, FLYING] -= step[first, j, SIZE]
-            stage[j, WINDOW_FREE] = max(stage[j, WINDOW_FREE], step[first, j, DEPART] + stage[j, LATENCY])
-            stage[j, LANDED] += 1
-        begin = max(begin, stage[j, WINDOW_FREE])
-    stage[j, BLOCKED] += begin - unblocked
+    if stage[at + CAPACITY] >= 0:
+        free = _room(line, s, j)
+        if free == UNKNOWN:
+            stage[at + NEEDS] = ROOM
+            return UNKNOWN
+        begin = max(begin, free)
+    if stage[at + WINDOW] >= 0:
+        begin = max(begin, _window(line, s, j))
+    stage[at + BLOCKED] += begin - unblocked
     return begin
 
 
-@kernel
-def _leave(step: Array, stage: Array, pool: Array, j: int, end: int) -> None:
-    """Record that the next step of stage j started when ready and ends at ``end``."""
-    s = stage[j, NEXT]
-    step[s, j, START] = stage[j, READY]
-    step[s, j, FINISH] = end
-    step[s, j, DEPART] = max(end, step[s - 1, j, DEPART]) if s > 0 else end
-    if j + 1 < stage.shape[0]:
-        pool[j, step[s, j + 1, LANE], HELD] += step[s, j, SIZE]
-    stage[j, FLYING] += step[s, j, SIZE]
-    stage[j, READY] = -1
-    stage[j, NEXT] = s + 1
+@inlined
+def _leave(line: _Line, s: int, j: int, start: int, end: int) -> None:
+    """Record that step s started stage j at ``start`` and ends at ``end``."""
+    stage, at, here = line.stage, (j * FIELDS) & INDEX, (s * line.stages + j) & INDEX
+    stage[at + START] = start
+    line.finish[here] = end
+    line.lanes[_of_lane(line, s, j) + FINISHED] = end
+    left = max(end, stage[at + DEPARTED])
+    line.depart[here] = left
+    stage[at + DEPARTED] = left
+    if stage[at + CAPACITY] >= 0:
+        line.lanes[_of_lane(line, s, j + 1) + HELD] += line.size[here]
+    if stage[at + WINDOW] >= 0:
+        stage[at + FLYING] += line.size[here]
+    stage[at + NEXT] = s + 1
 
 
-@kernel
-def _advance(step: Array, stage: Array, pool: Array, wait_for: Array, j: int) -> int:
-    """Pass as many steps through stage j as need no memory and are not held up; return how many."""
-    passed = 0
-    while stage[j, NEXT] < step.shape[0]:
-        if stage[j, READY] < 0:
-            stage[j, READY] = _ready_time(step, stage, pool, wait_for, j)
-            if stage[j, READY] < 0:
-                break
-        service = step[stage[j, NEXT], j, SERVICE]
-        if stage[j, MEMORY] >= 0:
-            if service > 0:
-                break
+@inlined
+def _look_again(line: _Line, awake: Array, count: int, j: int, wait_stage: int) -> int:
+    """Put the stages on the list ``awake`` that may go on when stage j has passed a step; return its length."""
+    stage, at = line.stage, (j * FIELDS) & INDEX
+    if j > 0 and stage[at - FIELDS + NEEDS] == ROOM:
+        stage[at - FIELDS + NEEDS] = NOTHING
+        awake[count & INDEX] = j - 1
+        count += 1
+    if stage[at + NEXT] < (stage[at - FIELDS + NEXT] if j > 0 else line.wait_for.size):
+        stage[at + NEEDS] = NOTHING
+        awake[count & INDEX] = j
+        count += 1
+    else:
+        stage[at + NEEDS] = ARRIVAL
+    if j + 1 < line.stages:
+        if stage[at + FIELDS + NEEDS] == ARRIVAL:
+            stage[at + FIELDS + NEEDS] = NOTHING
+            awake[count & INDEX] = j + 1
+            count += 1
+    elif wait_stage >= 0 and stage[(wait_stage * FIELDS + NEEDS) & INDEX] == RESULT:
+        stage[(wait_stage * FIELDS + NEEDS) & INDEX] = NOTHING
+        awake[count & INDEX] = wait_stage
+        count += 1
+    return count
+
+
+@inlined
+def _soonest(stage: Array, stages: int) -> int:
+    """Return the stage whose request of the memory is ready first, the lower one of two; UNKNOWN if there is none."""
+    chosen, soonest = UNKNOWN, NEVER
+    for j in range(stages):
+        ready = stage[((j * FIELDS) & INDEX) + READY]
+        chosen = j if ready < soonest else chosen
+        soonest = min(ready, soonest)
+    return chosen
+
+
+@inlined
+def _ask(visits: Visits, asked: int, stop: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
+    """Ask the memory for some requests; return when it has answered all, and their bursts."""
+    end, bursts = now, np.int64(0)
+    for r in range(asked, stop):
+        address, size = visits.address[r & INDEX], visits.size[r & INDEX]
+        if is_write:
+            done = write_request(memory, address, size, now)
         else:
-            stage[j, BUSY] += service
-        _leave(step, stage, pool, j, stage[j, READY] + service)
-        passed += 1
-    return passed
+            done = read_request(memory, address, size, now)
+        end = max(end, done)
+        bursts += bursts_of(memory, size)
+    return end, bursts
+
+
+@inner
+def _run(line: _Line, visits: Visits, awake: Array, wait_stage: int, memory: Array) -> bool:
+    """Take all steps through all stages; return whether that was possible."""
+    stage, stages = line.stage, line.stages
+    left = line.wait_for.size * stages
+    count = 1 if left > 0 else 0  # the first stage
+    while left > 0:
+        while count > 0:
+            count -= 1
+            j = awake[count]
+            at = (j * FIELDS) & INDEX
+            s = stage[at + NEXT]
+            ready = _ready_time(line, s, j)
+            if ready == UNKNOWN:
+                continue
+            end, visit = ready, stage[at + MEMORY]
+            if visit < 0:
+                service = line.depart[(s * stages + j) & INDEX]
+                stage[at + BUSY] += service
+                end = ready + service
+            elif visits.first[visit & INDEX, (s & INDEX) + 1] > visits.first[visit & INDEX, s & INDEX]:
+                stage[at + NEEDS] = TURN
+                stage[at + READY] = ready
+                continue
+            _leave(line, s, j, ready, end)
+            left -= 1
+            count = _look_again(line, awake, count, j, wait_stage)
+        if left == 0:
+            break
+        j = _soonest(stage, stages)
+        if j < 0:
+            return False
+        at = (j * FIELDS) & INDEX
+        s, now, visit = stage[at + NEXT], stage[at + READY], stage[at + MEMORY] & INDEX
+        asked, stop = visits.first[visit, s & INDEX], visits.first[visit, (s & INDEX) + 1]
+        end, bursts = _ask(visits, asked, stop, visits.is_write[visit], now, memory)
+        stage[at + BUSY] += bursts * memory[BURST_TICKS]
+        stage[at + READY] = NEVER
+        _leave(line, s, j, now, end)
+        left -= 1
+        count = _look_again(line, awake, count, j, wait_stage)
+    return True
 
 
 @kernel
@@ -176,43 +285,23 @@ def run_pipeline(
 
     Parameters
     ----------
-    service, size, lane : int64 [steps, stages]; ticks of a server, elements put behind the stage, server that serves.
+    service, size : int64 [steps, stages]; ticks of a server (overwritten), elements put behind the stage.
+    lane : int64 [steps, stages], the server that serves; no steps: stages have one lane each.
     wait_for : int64 [steps]; the earlier step to wait for at stage ``params.wait_stage``, -1 for none.
     visits : what each step asks of the memory at each visit.
     """
     steps, stages = service.shape
-    step, stage, pool = _lay_out(service, size, lane, visits, params)
-    first, address, length, is_write = visits
-    channel, bank, acts, slots, writes = new_channels(dram)
-    left = steps * stages
-    while left > 0:
-        passed = 0
-        for j in range(stages):
-            if stage[j, READY] < 0 and stage[j, NEXT] < (stage[j - 1, NEXT] if j > 0 else steps):
-                passed += _advance(step, stage, pool, wait_for, j)
-        left -= passed
-        if passed > 0:
-            continue
-        chosen = -1
-        for j in range(stages):
-            waiting = stage[j, MEMORY] >= 0 and stage[j, READY] >= 0
-            if waiting and (chosen < 0 or stage[j, READY] < stage[chosen, READY]):
-                chosen = j
-        if chosen < 0:
-            raise ValueError("a pipeline step is larger than a buffer it has to pass")
-        visit, now = stage[chosen, MEMORY], stage[chosen, READY]
-        end = now
-        for r in range(first[visit, stage[chosen, NEXT]], first[visit, stage[chosen, NEXT] + 1]):
-            if is_write[visit]:
-                done = write_request(channel, bank, acts, slots, writes, address[r], length[r], now, dram)
-            else:
-                done = read_request(channel, bank, acts, slots, writes, address[r], length[r], now, dram)
-            end = max(end, done)
-            stage[chosen, BUSY] += length[r] // dram.burst * dram.burst_ticks
-        _leave(step, stage, pool, chosen, end)
-        left -= 1
-    total = finish_writes(channel, bank, acts, slots, writes, dram)
+    stage, lanes = _lay_out(params)
+    deepest = lanes.size // (stages * LANE_FIELDS)
+    depart = service.reshape(-1)
+    finish = depart if deepest == 1 else np.empty(steps * stages, dtype=np.int64)
+    line = _Line(stage, lanes, size.reshape(-1), lane.reshape(-1), wait_for, finish, depart, stages, deepest)
+    memory = new_memory(dram)
+    awake = np.zeros(stages, dtype=np.int64)
+    if not _run(line, visits, awake, params.wait_stage, memory):
+        raise ValueError("a pipeline step is larger than a buffer it has to pass")
+    total = finish_writes(memory)
     for j in range(stages):
-        if steps > 0:
-            total = max(total, step[steps - 1, j, DEPART])
-    return Timing(total, stage[:, BUSY].copy(), stage[:, BLOCKED].copy(), channel)
+        total = max(total, stage[j * FIELDS + DEPARTED])
+    of_stages = stage.reshape((stages, FIELDS))
+    return Timing(total, of_stages[:, BUSY].copy(), of_stages[:, BLOCKED].copy(), channel_counters(memory))

@@ -48,12 +48,6 @@ class Rounds:
     nnz_c: int
     additions: int
 
-    @property
-    def is_final(self) -> npt.NDArray[np.bool_]:
-        """Whether a step belongs to the last round, whose results are C."""
-        final: npt.NDArray[np.bool_] = np.arange(self.steps.shape[0]) >= self.starts[-2]
-        return final
-
 
 @dataclass
 class _Passes:

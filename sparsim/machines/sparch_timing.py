@@ -12,6 +12,7 @@ from sparsim.kernels.dram import ACTIVATIONS, OCCUPIED, TURNS
 from sparsim.kernels.pipeline import run_pipeline
 from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
 from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests, Timing, TimingParams, Visits
+from sparsim.kernels.requests import Rates, StepRequests, StepWork, lay_out_visits, lay_out_work
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
 from sparsim.machines.sparch_config import SpArchConfig
@@ -39,6 +40,7 @@ PAGE = 4096
 UNLIMITED = 1 << 60
 STAGES = ("fetch_a", "look_ahead", "fetch_b", "multiply", "merge", "write")
 MEMORY_STAGES = [0, 2, 5]
+FETCH_B = 2
 POLICIES = {"farthest": FARTHEST, "oracle": FARTHEST, "lru": LRU, "off": OFF}
 
 
@@ -109,18 +111,17 @@ def time_rounds(
     base = _addresses(rounds, row_elements, nnz_a, config, widths)
     params = _prefetch_params(config, element, base[1])
     fetched = _prefetch(rounds, row_elements, params, {} if replayed is None else replayed)
-    output, final = steps[:, OUTPUT], rounds.is_final
-    streams = {
-        "a": _asked(steps[:, A_ADDRESS], steps[:, A_BURSTS] * burst),
-        "b": fetched.requests,
-        "partial_read": _read_back(rounds, base[2], coo, burst),
-        "partial_write": _written(np.where(final, 0, output * coo), base[2], burst),
-        "c": _written(np.where(final, output * element, 0), base[3], burst),
-    }
-    visits = _visits(
-        [[streams["a"]], [streams["partial_read"], streams["b"]], [streams["partial_write"], streams["c"]]],
-        steps.shape[0],
+    asks = StepRequests(
+        a_address=steps[:, A_ADDRESS],
+        a_bursts=steps[:, A_BURSTS],
+        output=steps[:, OUTPUT],
+        final=int(rounds.starts[-2]),
+        base=(base[2], base[3]),
+        width=(coo, element),
+        burst=burst,
     )
+    visits, moved = lay_out_visits(asks, _read_back(rounds, base[2], coo, burst), fetched.requests)
+    bus = dict(zip(("a", "partial_read", "b", "partial_write", "c"), moved.tolist(), strict=True))
     timing = _pipeline(rounds, fetched, visits, config)
     busy = timing.busy / TICKS
     busy[MEMORY_STAGES] /= config.dram.channels
@@ -143,7 +144,7 @@ def time_rounds(
         leaves=rounds.leaves,
         first_round_ways=rounds.first_round_ways,
         counts={
-            **{f"bus_{stream}": int(streams[stream].size.sum()) for stream in STREAMS},
+            **{f"bus_{stream}": bus[stream] for stream in STREAMS},
             **{f"payload_{stream}": payload[stream] for stream in STREAMS},
             "a_elements": a_elements,
             "products": int(steps[:, PRODUCTS].sum()),
@@ -237,22 +238,6 @@ def _prefetch(
     return assign_steps(replayed[key], rounds.trace, row_elements, products, params)
 
 
-def _asked(address: IntArray, size: IntArray) -> Requests:
-    """Return one request for every step that needs any bytes."""
-    step = np.flatnonzero(size)
-    return Requests(step, address[step], size[step])
-
-
-def _written(sizes: IntArray, address: int, burst: int) -> Requests:
-    """Return a stream written one step after the other; a burst moves with the step that fills it, or the last one."""
-    ends = np.cumsum(sizes)
-    full = ends // burst * burst
-    if full.size and ends[-1] > full[-1]:
-        full[np.flatnonzero(sizes)[-1] :] = -(-ends[-1] // burst) * burst
-    begins = np.concatenate(([0], full[:-1]))
-    return _asked(address + begins, full - begins)
-
-
 def _read_back(rounds: Rounds, address: int, width: int, burst: int) -> Requests:
     """Return the requests for partial results: each input of a round is read evenly over the rows it is merged with."""
     chunk = -(-16 * width // burst) * burst
@@ -275,39 +260,32 @@ def _read_back(rounds: Rounds, address: int, width: int, burst: int) -> Requests
     return Requests(step[order], at[order], size[order])
 
 
-def _visits(asked: list[list[Requests]], steps: int) -> Visits:
-    """Put the streams of each visit in the order of their steps; the last visit writes."""
-    first = np.zeros((len(asked), steps + 1), dtype=np.int64)
-    address, size, passed = [], [], 0
-    for visit, streams in enumerate(asked):
-        step = np.concatenate([stream.step for stream in streams])
-        order = np.argsort(step, kind="stable")
-        address.append(np.concatenate([stream.address for stream in streams])[order])
-        size.append(np.concatenate([stream.size for stream in streams])[order])
-        first[visit] = passed + np.concatenate(([0], np.cumsum(np.bincount(step, minlength=steps))))
-        passed += step.size
-    is_write = np.arange(len(asked)) == len(asked) - 1
-    return Visits(first, np.concatenate(address), np.concatenate(size), is_write)
-
-
 def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArchConfig) -> Timing:
     steps = rounds.steps
-    service = np.zeros((steps.shape[0], len(STAGES)), dtype=np.int64)
-    service[:, 1] = -(-steps[:, A_ELEMENTS] * TICKS // config.look_ahead_fifo.elements_per_cycle)
-    service[:, 3] = -(-steps[:, SLOTS] * TICKS // config.multipliers.groups)
-    service[:, 4] = -(-steps[:, MERGED] * TICKS // config.merge.width)
-    # between fetching and multiplying wait lines of B and partial results: the fuller of the two buffers decides
     ahead, partials = max(config.prefetch.run_ahead, 1), config.partial_fifo.elements
-    lines = (fetched.visits * ahead // fetched.ahead)[: steps.shape[0]]  # where few lines are left, a visit takes more
-    held = np.maximum(lines * partials, steps[:, PARTIAL] * ahead)
-    size = np.zeros_like(service)
-    size[:, [0, 1, 3, 4]] = steps[:, [A_ELEMENTS, A_ELEMENTS, MERGED, OUTPUT]]
-    size[:, 2] = held
+    work = StepWork(
+        a_elements=steps[:, A_ELEMENTS],
+        slots=steps[:, SLOTS],
+        merged=steps[:, MERGED],
+        partial=steps[:, PARTIAL],
+        output=steps[:, OUTPUT],
+        lines=fetched.visits,
+        lines_ahead=fetched.ahead,
+    )
+    rates = Rates(
+        look_ahead=config.look_ahead_fifo.elements_per_cycle,
+        multiply=config.multipliers.groups,
+        merge=config.merge.width,
+        ticks=TICKS,
+        lines=ahead,
+        partials=partials,
+    )
+    service, size = lay_out_work(work, rates)
     capacity = np.array(
         [
             config.look_ahead_fifo.elements,
             config.look_ahead_fifo.elements,
-            max(ahead * partials, int(held.max(initial=0))),
+            max(ahead * partials, int(size[:, FETCH_B].max(initial=0))),
             config.merge.fifo_elements << config.merge.layers,
             config.writer.fifo_elements,
             -1,
@@ -324,4 +302,5 @@ def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArc
         wait_stage=0,
     )
     dram = dram_params(config.dram, config.clock_ghz * TICKS)
-    return run_pipeline(service, size, np.zeros_like(service), rounds.wait_for, visits, params, dram)
+    one_lane = np.zeros((0, len(STAGES)), dtype=np.int64)
+    return run_pipeline(service, size, one_lane, rounds.wait_for, visits, params, dram)

@@ -14,8 +14,9 @@ from sparsim.kernels.dram import (
     OCCUPIED,
     SEEN,
     TURNS,
+    channel_counters,
     finish_writes,
-    new_channels,
+    new_memory,
     read_request,
     serve_stream,
     write_request,
@@ -38,16 +39,13 @@ def streams(draw):
 
 def one_by_one(params, requests):
     """Ask the kernel for one request after the other; return its answers, the end and the channels."""
-    channel, bank, acts, slots, writes = new_channels(params)
+    memory = new_memory(params)
     answers, now = [], 0
     for first, bursts, is_write, later in requests:
         now += later
-        where = (first * params.burst, bursts * params.burst, now, params)
-        if is_write:
-            answers.append(write_request(channel, bank, acts, slots, writes, *where))
-        else:
-            answers.append(read_request(channel, bank, acts, slots, writes, *where))
-    return answers, finish_writes(channel, bank, acts, slots, writes, params), channel
+        where = (first * params.burst, bursts * params.burst, now)
+        answers.append(write_request(memory, *where) if is_write else read_request(memory, *where))
+    return answers, finish_writes(memory), channel_counters(memory)
 
 
 @settings(max_examples=500, deadline=None)
