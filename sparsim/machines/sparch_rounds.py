@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from sparsim.kernels.records import StepLimits
 from sparsim.kernels.steps import FIELDS, cut_steps
