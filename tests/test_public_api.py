@@ -40,14 +40,30 @@ def test_import_loads_nothing_heavy():
     assert found.stdout.strip() == "[]"
 
 
+DECORATORS = ["kernel", "step", "inner", "inlined"]
+INSTRUCTIONS = {
+    "_ones",
+    "_zeros_above",
+    "_zeros_below",
+}  # of the processor; as plain functions only where nothing is compiled
+
+
+def functions(source):
+    return [node for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+
+
 @pytest.mark.parametrize("source", sorted((PACKAGE / "kernels").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_every_kernel_is_compiled_by_a_decorator_of_the_house_and_says_what_it_does(source):
-    for node in ast.parse(source.read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            decorators = [ast.unparse(d) for d in node.decorator_list]
-            python_side = source.stem == "cycle_dram" and node.name in ("lay_out_memory",)
-            assert decorators in ([[]] if python_side else [["kernel"], ["step"], ["inner"]]), node.name
-            assert ast.get_docstring(node), node.name
+    """What has none is called from Python, never by a kernel."""
+    plain, called = set(), set()
+    for node in functions(source):
+        assert ast.get_docstring(node), node.name
+        if node.decorator_list:
+            assert [ast.unparse(d) for d in node.decorator_list] in [[name] for name in DECORATORS], node.name
+            called |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        else:
+            plain.add(node.name)
+    assert not (plain & called) - INSTRUCTIONS
 
 
 def test_readme_lists_every_machine():

@@ -178,11 +178,13 @@ def _refresh(memory: Array, at: int, t: int) -> None:
 
 @inlined
 def _groups(memory: Array, at: int) -> int:
+    """Return where the bank groups' times begin in a channel's record."""
     return at + RINGS + memory[SLOTS] * (2 * PLACE_FIELDS + PIECE_FIELDS)
 
 
 @inlined
 def _banks(memory: Array, at: int) -> int:
+    """Return where the banks begin in a channel's record."""
     return _groups(memory, at) + memory[GROUPS]
 
 

@@ -90,6 +90,7 @@ def _lay_out(params: TimingParams) -> tuple[Array, Array]:
 
 @inlined
 def _lane(line: _Line, s: int, j: int) -> int:
+    """Return the lane of stage j that serves step s."""
     return line.lane[(s * line.stages + j) & INDEX] if line.lane.size > 0 else 0
 
 

@@ -62,10 +62,12 @@ SEEN_ELEMENT, SEEN_SEGMENT, SEEN, USED, TAKEN, LOOSE, OLDEST = range(7)
 
 
 def _power(least: int) -> int:
+    """Return the smallest power of two that is not below ``least``."""
     return 1 << max(int(least) - 1, 0).bit_length()
 
 
 def _sets(members: int) -> tuple[Array, Array]:
+    """Return an empty set for ``members`` and its summary."""
     words = -(-members // WORD)
     return np.zeros(words + 1, dtype=np.uint64), np.zeros(-(-words // WORD) + 1, dtype=np.uint64)
 
