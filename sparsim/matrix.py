@@ -8,8 +8,10 @@ repaired silently.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,10 +80,18 @@ class Csr:
         """Number of stored elements whose value is zero: they cost like any other."""
         return 0 if self.values is None else int(self.values.size - np.count_nonzero(self.values))
 
-    @property
+    @cached_property
     def row_lengths(self) -> IntArray:
         """Stored elements of each row, int64 of length rows."""
         return np.diff(self.indptr)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of shape and positions; values do not matter to a cost."""
+        state = hashlib.sha256(f"{self.shape[0]},{self.shape[1]}".encode())
+        for part in (self.indptr, self.indices):
+            state.update(np.ascontiguousarray(part).data)
+        return state.digest()
 
     @classmethod
     def build(

@@ -148,7 +148,7 @@ class Operand:
             return self.matrix.row_lengths
         return np.full(self.rows, self._kept_per_row, dtype=np.int64)
 
-    @property
+    @cached_property
     def column_lengths(self) -> IntArray:
         """Non-zeros of each column, int64 of length cols."""
         if self.pattern == "dense":
@@ -178,8 +178,7 @@ class Operand:
         """Return a hash of shape and positions; values do not matter to a cost."""
         state = hashlib.sha256(f"{self.rows},{self.cols},{self.pattern},{self.seed}".encode())
         if self.matrix is not None:
-            state.update(self.matrix.indptr.tobytes())
-            state.update(np.ascontiguousarray(self.matrix.indices).tobytes())
+            state.update(self.matrix.digest)
         return state.digest()
 
 
