@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sparsim.kernels._jit import kernel
 from sparsim.kernels.records import RoundRows
 
-__all__ = ["column_products", "column_sizes", "list_rows", "orders", "outer_products", "round_rows"]
+__all__ = ["column_products", "column_sizes", "list_rows", "orders", "outer_products", "round_rows", "rows_by_length"]
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +27,25 @@ def column_sizes(indptr: Array) -> Array:
     for j in range(longest - 1, -1, -1):
         sizes[j] += sizes[j + 1]
     return sizes[1:]
+
+
+@kernel
+def rows_by_length(indptr: Array, sizes: Array) -> Array:
+    """Return the rows that hold anything, the longest first, rows of one length in order.
+
+    Parameters
+    ----------
+    sizes : elements of each condensed column, which are the rows longer than its number.
+    """
+    place = np.zeros(sizes.size + 1, dtype=np.int64)
+    place[: sizes.size] = sizes
+    rows = np.empty(place[0], dtype=np.int64)
+    for row in range(indptr.size - 1):
+        length = indptr[row + 1] - indptr[row]
+        if length > 0:
+            rows[place[length]] = row
+            place[length] += 1
+    return rows
 
 
 @kernel

@@ -131,6 +131,7 @@ class RoundCounter:
         work = self._room(rows)
         multiply_rows(self.ops, listing, np.zeros(1, dtype=np.bool_), self.tree, work)
         work.merged[:] = work.products
+        work.partial[:] = 0
         return CountedPass([], rows, work, work.vanished[1:], int(work.merged.sum()), 0)
 
     def _count_run(self, listing: Listing, internal: BoolArray, work: RowWork) -> None:
@@ -144,7 +145,7 @@ class RoundCounter:
             self.stamps.put((stamp, count_stamped(self.ops, listing, internal, self.tree, work, stamp, serial)))
 
     def _room(self, rows: RoundRows) -> RowWork:
-        a_elements, products, slots, partial, merged = np.zeros((5, rows.row.size), dtype=np.int64)
+        a_elements, products, slots, partial, merged = np.empty((5, rows.row.size), dtype=np.int64)
         trace = np.empty(int(rows.asked[-1]), dtype=self.ops.a_indices.dtype)
         vanished = np.zeros(self.tree.layers + 1, dtype=np.int64)
         return RowWork(a_elements, products, slots, partial, merged, trace, vanished)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels.condense import column_products, column_sizes, list_rows, orders, round_rows
+from sparsim.kernels.condense import column_products, column_sizes, list_rows, orders, round_rows, rows_by_length
 from sparsim.kernels.records import Listing, Operands, RoundRows
 from sparsim.matrix import Csr, IntArray
 
@@ -57,7 +57,7 @@ class CondensedLeaves:
         self.products = column_products(a.indptr, a.indices, ops.b_indptr, self.sizes.size)
         self.estimates = _estimates(self.sizes, ops)
         self.lengths = a.row_lengths
-        self.by_length = np.argsort(-self.lengths, kind="stable")
+        self.by_length = rows_by_length(a.indptr, self.sizes)
 
     def round(self, position: IntArray, internal: BoolArray) -> RoundOfLeaves:
         """Return what lies under a round's inputs."""

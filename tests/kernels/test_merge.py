@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import matrix_pairs
 
-from sparsim.kernels.condense import column_products, column_sizes, outer_products
+from sparsim.kernels.condense import column_products, column_sizes, outer_products, rows_by_length
 from sparsim.kernels.records import MergeTree, Operands, StepLimits
 from sparsim.kernels.steps import FIELDS, cut_steps
 from sparsim.machines import sparch_counting
@@ -227,6 +227,9 @@ def test_condensed_columns_equal_the_naive_ones(pair):
     naive = reference.condensed_columns(a.indptr, a.indices)
     sizes = column_sizes(ints(a.indptr))
     assert [len(column) for column in naive] == list(sizes)
+    lengths = np.diff(a.indptr)
+    by_length = sorted(np.flatnonzero(lengths), key=lambda row: (-lengths[row], row))
+    assert list(rows_by_length(ints(a.indptr), sizes)) == by_length
     products = column_products(ints(a.indptr), a.indices, ints(b.indptr), sizes.size)
     assert list(products) == [reference.product_count(a, b, frozenset({j})) for j in range(len(naive))]
     assert outer_products(a.indices, ints(b.indptr)) == reference.outer_products(a, b)
