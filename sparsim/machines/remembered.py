@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
+from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 from sparsim.workload import Workload
@@ -26,16 +27,19 @@ class Remembered(Generic[Part]):
     """Keeps the parts of one workload at a time, while it lives: 64 MiB at most, those under the latest keys."""
 
     def __init__(self) -> None:
-        self._of: weakref.ref[Workload] | None = None
-        self._kept: dict[Hashable, list[Part]] = {}
+        self._current: tuple[weakref.ref[Workload] | None, dict[Hashable, list[Part]]] = (None, {})
+        self._lock = Lock()
 
     def parts(self, workload: Workload, key: Hashable, made: Iterable[Part]) -> Iterator[Part]:
         """Yield the parts kept under ``key``; if there are none, those that are ``made`` now, and keep them."""
-        if self._of is None or self._of() is not workload:
-            self._of, self._kept = weakref.ref(workload), {}
-        kept = self._kept
-        if key in kept:
-            yield from kept[key]
+        with self._lock:  # another thread may be at another workload, or at another key of this one
+            of, kept = self._current
+            if of is None or of() is not workload:
+                kept = {}
+                self._current = (weakref.ref(workload), kept)
+            known = kept.get(key)
+        if known is not None:
+            yield from known
             return
         parts: list[Part] | None = []
         for part in made:
@@ -44,9 +48,10 @@ class Remembered(Generic[Part]):
                 parts = parts if _bytes(parts) <= KEPT_BYTES else None
             yield part
         if parts is not None:
-            kept[key] = parts
-            while sum(map(_bytes, kept.values())) > KEPT_BYTES:
-                del kept[next(iter(kept))]
+            with self._lock:
+                kept[key] = parts
+                while sum(map(_bytes, kept.values())) > KEPT_BYTES:
+                    del kept[next(iter(kept))]
 
 
 def _bytes(parts: Iterable[_Sized]) -> int:

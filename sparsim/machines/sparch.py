@@ -51,7 +51,7 @@ class _Part:
 
     @property
     def nbytes(self) -> int:
-        kept = sum(fetched.missed.nbytes + fetched.stalls.nbytes for fetched in self.replayed.values())
+        kept = sum(fetched.missed.nbytes + fetched.stalls.nbytes for fetched in list(self.replayed.values()))
         return self.counted.nbytes + self.row_elements.nbytes + kept
 
 

@@ -230,12 +230,13 @@ def _prefetch(
     rounds: Rounds, row_elements: IntArray, params: PrefetchParams, replayed: dict[Hashable, Fetched]
 ) -> Prefetched:
     key = (params._replace(address=0), rounds.known.size > 0)
-    if key not in replayed:
-        replayed.clear()
+    fetched = replayed.get(key)
+    if fetched is None:
         known = rounds.known if rounds.known.size else np.array([rounds.trace.size])
-        replayed[key] = prefetch(rounds.trace, row_elements, known, params)
-    products = np.cumsum(rounds.steps[:, PRODUCTS])
-    return assign_steps(replayed[key], rounds.trace, row_elements, products, params)
+        fetched = prefetch(rounds.trace, row_elements, known, params)
+        replayed.clear()
+        replayed[key] = fetched
+    return assign_steps(fetched, rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), params)
 
 
 def _read_back(rounds: Rounds, address: int, width: int, burst: int) -> Requests:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -75,6 +77,27 @@ def test_fields_that_change_the_rounds_are_counted_anew(counting):
     assert reports == [ss.simulate(workload(), overrides=fields).to_dict() for fields in [{}, *DEAR]]
 
 
+def test_threads_at_several_workloads_do_not_take_each_other_s():
+    """Equal keys of different workloads, and different keys of one, all at the same time."""
+    rng = np.random.default_rng(3)
+    several = [product(sp.random_array((n, n), density=0.1, rng=rng, format="csr")) for n in (20, 30, 40, 50)]
+    changes = ({}, {"prefetch.lines": 4}, {"merge.layers": 2})
+    jobs = [(one, fields) for _ in range(6) for one in several for fields in changes]
+
+    def run(job):
+        return ss.simulate(job[0], overrides=job[1]).to_dict()
+
+    alone = [run((product(one.a.csr), fields)) for one, fields in jobs]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(run, jobs))
+    finally:
+        sys.setswitchinterval(before)
+    assert together == alone
+
+
 class Sized:
     def __init__(self, nbytes):
         self.nbytes = nbytes
@@ -92,7 +115,7 @@ def test_only_one_workload_is_kept_while_it_lives():
     assert list(kept.parts(first, "key", iter([]))) == []
     del first
     gc.collect()
-    assert kept._of() is None
+    assert kept._current[0]() is None
 
 
 def test_no_more_than_the_limit_is_kept_and_nothing_half_done(monkeypatch):
