@@ -86,6 +86,11 @@ class Csr:
         return np.diff(self.indptr)
 
     @cached_property
+    def column_lengths(self) -> IntArray:
+        """Stored elements of each column, int64 of length columns."""
+        return np.bincount(self.indices, minlength=self.shape[1]).astype(np.int64, copy=False)
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of shape and positions; values do not matter to a cost."""
         state = hashlib.sha256(f"{self.shape[0]},{self.shape[1]}".encode())

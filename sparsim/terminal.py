@@ -15,14 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsim.breakdown import energy_rows
-from sparsim.compare import Comparison
 from sparsim.export import columns_of, plain_rows, write_csv
-from sparsim.network import Network
 from sparsim.report import Report, si
 from sparsim.verdict import summary_rows
 
 if TYPE_CHECKING:
+    from sparsim.compare import Comparison
     from sparsim.fidelity import Row, Validation
+    from sparsim.network import Network
     from sparsim.search import SearchResult
 
 __all__ = [

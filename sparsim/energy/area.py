@@ -37,10 +37,11 @@ class AreaTable:
     per_piece: Mapping[str, Mapping[str, TableEntry]]
 
 
-def area_names() -> list[str]:
+@cache
+def area_names() -> tuple[str, ...]:
     """Return the presets whose area is known."""
     folder = resources.files("sparsim.energy").joinpath("areas")
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return tuple(sorted(e.name.removesuffix(".toml") for e in folder.iterdir() if e.name.endswith(".toml")))
 
 
 @cache

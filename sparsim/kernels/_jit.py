@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 
 __all__ = ["at", "cache_folder", "inlined", "inner", "kernel", "step"]
 
@@ -49,6 +51,19 @@ def cache_folder() -> Path | None:
 _FOLDER = cache_folder()
 
 
+class _Loaded(FunctionCache):
+    """A cache that hands out what it holds without first making Numba ready to compile anything.
+
+    That imports most of Numba and scipy's linear algebra, longer than all else in a first run with a warm cache.
+    What compiled code itself needs is set up here; a function that has to be compiled makes Numba ready on its own.
+    """
+
+    def load_overload(self, sig: object, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
 def _with(compiled: F, **options: object) -> F:
     if hasattr(compiled, "targetoptions"):  # not with NUMBA_DISABLE_JIT
         compiled.targetoptions.update(options)
@@ -57,14 +72,19 @@ def _with(compiled: F, **options: object) -> F:
 
 def kernel(function: F) -> F:
     """Compile ``function`` in nopython mode: cached, without the GIL, never fastmath, never parallel."""
+    compiled: F = numba.njit(nogil=True)(function)
+    if _FOLDER is not None and hasattr(compiled, "_cache"):  # not with NUMBA_DISABLE_JIT
+        compiled._cache = _cache_of(function)
+    return compiled
+
+
+def _cache_of(function: Callable[..., Any]) -> _Loaded:
     before = numba.config.CACHE_DIR
     try:
-        if _FOLDER is not None:
-            numba.config.CACHE_DIR = str(_FOLDER)
-        compiled: F = numba.njit(nogil=True, cache=_FOLDER is not None)(function)
+        numba.config.CACHE_DIR = str(_FOLDER)
+        return _Loaded(function)
     finally:
         numba.config.CACHE_DIR = before
-    return compiled
 
 
 def step(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
-from sparsim.machines.base import Machine, flatten, load_preset, preset_names
+from sparsim.machines.base import Machine, flatten, is_preset, load_preset, preset_names
 
 __all__ = ["STREAMS", "Activity", "Buffer", "Machine", "Stage", "describe", "machine", "preset_names"]
 
@@ -40,9 +40,8 @@ def machine(name: str | Machine, overrides: Mapping[str, Any] | None = None) -> 
         if overrides:
             raise ConfigError("overrides go with a machine's name, not with a built machine", key=name.name)
         return name
-    names = preset_names()
-    if name not in names:
-        raise ConfigError(f"no machine '{name}'{nearest(name, names)}", key="machine")
+    if not is_preset(name):
+        raise ConfigError(f"no machine '{name}'{nearest(name, preset_names())}", key="machine")
     leaf, _, mode = name.partition("-")
     preset = load_preset(leaf)
     module, _, attribute = CLASSES[preset.kind].partition(":")

@@ -13,7 +13,7 @@ import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +33,7 @@ __all__ = [
     "MachineConfig",
     "Preset",
     "flatten",
+    "is_preset",
     "load_preset",
     "preset_names",
 ]
@@ -161,12 +162,20 @@ class Preset:
 @cache
 def preset_names() -> tuple[str, ...]:
     """Return the names of the shipped presets, modes included."""
-    names: list[str] = []
-    for entry in resources.files("sparsim.machines").joinpath("presets").iterdir():
-        if entry.name.endswith(".toml"):
-            leaf = entry.name.removesuffix(".toml")
-            names += [leaf, *(f"{leaf}-{mode}" for mode in _read(leaf).get("modes", {}))]
-    return tuple(sorted(names))
+    modes = {leaf: _read(leaf).get("modes", {}) for leaf in _leaves()}
+    return tuple(sorted([*modes, *(f"{leaf}-{mode}" for leaf in modes for mode in modes[leaf])]))
+
+
+def is_preset(name: str) -> bool:
+    """Return whether a preset is called ``name``, without reading the others."""
+    leaf, hyphen, mode = name.partition("-")
+    return leaf in _leaves() and (not hyphen or mode in load_preset(leaf).modes)
+
+
+@cache
+def _leaves() -> frozenset[str]:
+    entries = resources.files("sparsim.machines").joinpath("presets").iterdir()
+    return frozenset(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
 @cache
@@ -293,7 +302,7 @@ class Machine(ABC):
 
     def fields(self) -> list[str]:
         """Return the dotted names of all fields."""
-        return _fields(self.config_class)
+        return [*_fields(self.config_class)]
 
     @classmethod
     def from_preset(cls, name: str, preset: Preset, mode: str, overrides: Mapping[str, Any]) -> Machine:
@@ -317,7 +326,7 @@ class Machine(ABC):
         """Constants in force that are guesses."""
         return self.preset.assumed
 
-    @property
+    @cached_property
     def config_sha256(self) -> str:
         """Hash of machine class and configuration."""
         text = json.dumps({"kind": self.preset.kind, "config": self.config.model_dump(mode="json")}, sort_keys=True)
@@ -363,11 +372,12 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _fields(model: type[BaseModel], prefix: str = "") -> list[str]:
-    names = []
+@cache
+def _fields(model: type[BaseModel], prefix: str = "") -> tuple[str, ...]:
+    names: list[str] = []
     for key, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             names += _fields(info.annotation, f"{prefix}{key}.")
         else:
             names.append(prefix + key)
-    return names
+    return tuple(names)
