@@ -152,3 +152,13 @@ def test_wide_matrices_have_wide_indices():
     wide = Csr.build((1, 2**33), [0, 2], [5, 2**32])
     assert wide.indices.dtype == np.int64
     assert wide.nnz == 2
+
+
+@given(csr_matrices())
+def test_lengths_and_hash_are_found_once(matrix):
+    ours = Csr.from_scipy(matrix)
+    assert ours.row_lengths.tolist() == np.diff(matrix.indptr).tolist()
+    assert ours.column_lengths.tolist() == np.bincount(matrix.indices, minlength=matrix.shape[1]).tolist()
+    assert ours.column_lengths.dtype == np.int64
+    for kept in ("row_lengths", "column_lengths", "digest"):
+        assert getattr(ours, kept) is getattr(ours, kept)

@@ -33,10 +33,21 @@ def test_unknown_names_are_attribute_errors():
         _ = sparsim.simulat
 
 
-def test_import_loads_nothing_heavy():
-    heavy = ["numba", "scipy", "pandas", "matplotlib", "torch", "joblib", "pydantic"]
-    code = f"import sparsim, sys; print([m for m in {heavy} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+HEAVY = ["joblib", "matplotlib", "numba", "pandas", "pydantic", "scipy", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import sparsim", [*HEAVY, "numpy", "rich", "typer"]),
+        ("import sparsim.cli", [*HEAVY, "numpy"]),
+        ("import sparsim.simulate, sparsim.terminal", ["joblib", "matplotlib", "pandas", "scipy.sparse", "torch"]),
+        ("import sparsim; sparsim.machine('sparch')", ["sparsim.machines.tensor_core", "scipy.linalg"]),
+    ],
+)
+def test_import_loads_nothing_heavy(code, heavy):
+    asked = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 

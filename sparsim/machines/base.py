@@ -139,7 +139,7 @@ class MachineConfig(Section):
         return self.dram.gb_s / self.clock_ghz
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preset:
     """A parsed preset file."""
 
@@ -307,16 +307,11 @@ class Machine(ABC):
     @classmethod
     def from_preset(cls, name: str, preset: Preset, mode: str, overrides: Mapping[str, Any]) -> Machine:
         """Build the machine: preset, then mode, then overrides, then the checks of the configuration class."""
-        values: dict[str, Any] = {key: constant.value for key, constant in preset.constants.items()}
-        baseline = preset.baseline
-        if mode:
-            change = dict(preset.modes[mode])
-            baseline = change.pop("baseline", baseline)
-            baseline = preset.name if baseline == "." else baseline
-            change.pop("note", None)
-            values |= change
-        config = _checked(cls.config_class, name, values, overrides)
-        return cls(name, preset, config, baseline or name)
+        model = cls.config_class
+        values = _in_mode(preset, mode) if overrides else {}
+        config = _checked(model, name, values, overrides) if overrides else _shipped(model, preset, mode)
+        baseline = preset.modes[mode].get("baseline", preset.baseline) if mode else preset.baseline
+        return cls(name, preset, config, preset.name if baseline == "." else baseline or name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}: {self.preset.title})"
@@ -331,6 +326,17 @@ class Machine(ABC):
         """Hash of machine class and configuration."""
         text = json.dumps({"kind": self.preset.kind, "config": self.config.model_dump(mode="json")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _shipped(model: type[MachineConfig], preset: Preset, mode: str) -> MachineConfig:
+    return _checked(model, preset.name, _in_mode(preset, mode), {})
+
+
+def _in_mode(preset: Preset, mode: str) -> dict[str, Any]:
+    values: dict[str, Any] = {key: constant.value for key, constant in preset.constants.items()}
+    changes = preset.modes[mode] if mode else {}
+    return values | {key: value for key, value in changes.items() if key not in ("baseline", "note")}
 
 
 def _checked(

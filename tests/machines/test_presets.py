@@ -32,6 +32,25 @@ def test_loads(name):
     assert built.preset.citation
 
 
+def test_one_machine_is_found_without_reading_the_presets_of_all(monkeypatch):
+    monkeypatch.setattr("sparsim.machines.preset_names", None)
+    assert machine("a100-2:4").preset is load_preset("a100")
+
+
+@pytest.mark.parametrize("name", ["sparch-", "sparch-2:4", "-2:4", "", "a100-2:4-", "../a100"])
+def test_names_that_are_almost_right(name):
+    with pytest.raises(ConfigError, match=f"no machine '{re.escape(name)}'"):
+        machine(name)
+
+
+def test_changing_a_field_leaves_the_shipped_machine_alone():
+    plain = machine("a100-2:4")
+    changed = machine("a100-2:4", {"clock_ghz": 1.0})
+    assert changed.config.clock_ghz == 1.0
+    assert (machine("a100-2:4").config, plain.baseline, changed.baseline) == (plain.config, "a100", "a100")
+    assert machine("a100-2:4").config_sha256 == plain.config_sha256 != changed.config_sha256
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_sources_resolve(leaf):
     known = keys()
