@@ -38,7 +38,8 @@ def rows_by_length(indptr: Array, sizes: Array) -> Array:
     sizes : elements of each condensed column, which are the rows longer than its number.
     """
     place = np.zeros(sizes.size + 1, dtype=np.int64)
-    place[: sizes.size] = sizes
+    for length in range(sizes.size):
+        place[length] = sizes[length]
     rows = np.empty(place[0], dtype=np.int64)
     for row in range(indptr.size - 1):
         length = indptr[row + 1] - indptr[row]

@@ -123,7 +123,8 @@ def channel_counters(memory: Array) -> Array:
     counters = np.empty((memory[CHANNELS], CHANNEL_FIELDS), dtype=np.int64)
     for c in range(memory[CHANNELS]):
         at = HEAD + c * memory[RECORD]
-        counters[c] = memory[at : at + CHANNEL_FIELDS]
+        for field in range(CHANNEL_FIELDS):
+            counters[c, field] = memory[at + field]
     return counters
 
 

@@ -94,6 +94,15 @@ def _write(asks: StepRequests, stream: int, begin: int, stop: int, visits: Visit
     return at
 
 
+@inner
+def _total(size: Array, begin: int, stop: int) -> int:
+    """Return the sum of ``size[begin:stop]``; numpy's own would load scipy's linear algebra with the kernel."""
+    total = 0
+    for index in range(begin, stop):
+        total += size[index]
+    return total
+
+
 @kernel
 def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[Visits, Array]:
     """Return the visits of all steps, and the bytes of A, of what is read back, of B, of partial results and of C."""
@@ -111,7 +120,7 @@ def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[
             size[at] = asks.a_bursts[s] * asks.burst
             at += 1
     first[0, steps] = at
-    moved[0] = size[:at].sum()
+    moved[0] = _total(size, 0, at)
     taken_back = taken = 0
     for s in range(steps):
         first[1, s] = at
@@ -123,11 +132,11 @@ def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[
     if taken_back < back.step.size or taken < rows.step.size:
         raise ValueError("requests are not in the order of their steps")
     first[1, steps] = at
-    moved[1], moved[2] = back.size.sum(), rows.size.sum()
+    moved[1], moved[2] = _total(back.size, 0, back.size.size), _total(rows.size, 0, rows.size.size)
     for stream, begin, stop in ((0, 0, asks.final), (1, asks.final, steps)):
         begun = at
         at = _write(asks, stream, begin, stop, visits, at)
-        moved[3 + stream] = size[begun:at].sum()
+        moved[3 + stream] = _total(size, begun, at)
     first[2, steps] = at
     return Visits(first, address[:at], size[:at], visits.is_write), moved
 
