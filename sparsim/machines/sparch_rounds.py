@@ -30,6 +30,7 @@ class Rounds:
     known : where in ``trace`` a round ends whose successor is not known before; empty if all is known.
     layer_elements : elements entering each tree layer, leaf layer first.
     leaves : partial matrices before merging (condensed columns).
+    limits : of a step.
     """
 
     steps: IntArray
@@ -46,6 +47,7 @@ class Rounds:
     partial_elements_written: int
     nnz_c: int
     additions: int
+    limits: StepLimits
 
 
 @dataclass
@@ -108,6 +110,7 @@ def merge_rounds(counted: Counted, limits: StepLimits, round_barrier: bool = Fal
         partial_elements_written=passes.written,
         nnz_c=rounds[-1].merged_elements,
         additions=sum(int(one.entering[0]) - one.merged_elements for one in rounds),
+        limits=limits,
     )
 
 

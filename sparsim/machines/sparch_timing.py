@@ -11,7 +11,16 @@ import numpy.typing as npt
 from sparsim.kernels.dram import ACTIVATIONS, OCCUPIED, TURNS
 from sparsim.kernels.pipeline import run_pipeline
 from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
-from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests, Timing, TimingParams, Visits
+from sparsim.kernels.records import (
+    Fetched,
+    Prefetched,
+    PrefetchParams,
+    Requests,
+    StepLimits,
+    Timing,
+    TimingParams,
+    Visits,
+)
 from sparsim.kernels.requests import Rates, StepRequests, StepWork, lay_out_visits, lay_out_work
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
@@ -282,11 +291,13 @@ def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArc
         partials=partials,
     )
     service, size = lay_out_work(work, rates)
+    held = max(ahead, _lines_of_step(rounds.limits, config)) * partials
+    np.minimum(size[:, FETCH_B], held, out=size[:, FETCH_B])
     capacity = np.array(
         [
             config.look_ahead_fifo.elements,
             config.look_ahead_fifo.elements,
-            max(ahead * partials, int(size[:, FETCH_B].max(initial=0))),
+            held,
             config.merge.fifo_elements << config.merge.layers,
             config.writer.fifo_elements,
             -1,
@@ -305,3 +316,8 @@ def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArc
     dram = dram_params(config.dram, config.clock_ghz * TICKS)
     one_lane = np.zeros((0, len(STAGES)), dtype=np.int64)
     return run_pipeline(service, size, one_lane, rounds.wait_for, visits, params, dram)
+
+
+def _lines_of_step(limits: StepLimits, config: SpArchConfig) -> int:
+    """Return the most lines that the rows of B of a step have, but for pointers of empty rows."""
+    return limits.rows + -(-limits.quantum // config.prefetch.line_elements)
