@@ -22,8 +22,8 @@ __all__ = ["MultipliesDifferError", "bandwidth", "measured", "takes_threads"]
 # the functions between which a simulation divides its time, where their callers look them up
 STAGES = {
     "rounds": ("sparsim.machines.sparch", "count_rounds"),
-    "prefetch": ("sparsim.machines.sparch_timing", "prefetch"),
-    "pipeline": ("sparsim.machines.sparch_timing", "run_pipeline"),
+    "prefetch": ("sparsim.kernels.prefetch", "_replay"),
+    "pipeline": ("sparsim.kernels.pipeline", "_go_on"),
 }
 STREAMED_BYTES = 2**28
 INDEX_BYTES = 4

@@ -17,6 +17,9 @@ Rules, for step s at stage j (the naive twin in ``tests/reference.py`` says the 
   read with its data on the bus, a write when it is queued. A step without memory work passes in no time.
 
 One iteration is one step at one stage. Not modelled: anything inside a step.
+
+Steps come in blocks and are forgotten when they have left. What a stage does may hang on steps to come, so a block goes
+on only until the first stage has passed its last step.
 """
 
 from __future__ import annotations
@@ -37,15 +40,15 @@ from sparsim.kernels.dram import (
     read_request,
     write_request,
 )
-from sparsim.kernels.records import DramParams, Timing, TimingParams, Visits
+from sparsim.kernels.records import DramParams, Steps, Timing, TimingParams, Visits
 
-__all__ = ["run_pipeline"]
+__all__ = ["Pipeline"]
 
 Array = npt.NDArray[Any]
 
-FIELDS = 16  # of a stage
+FIELDS = 16  # of a stage, a power of two
 LATENCY, CAPACITY, WINDOW, MEMORY, NEXT, READY, FLYING, LANDED = range(8)
-WINDOW_FREE, BUSY, BLOCKED, WAITS, START, DEPARTED, NEEDS = range(8, 15)
+WINDOW_FREE, BUSY, BLOCKED, WAITS, START, DEPARTED, NEEDS, LANES = range(8, 16)
 LANE_FIELDS = 4
 HELD, OLDEST, ROOM_FREE, FINISHED = range(LANE_FIELDS)  # all but FINISHED are of the buffer in front of the lane
 ARRIVAL, ROOM, RESULT, TURN, NOTHING = range(5)  # what a stage's next step waits for; NOTHING: to be looked at
@@ -54,10 +57,11 @@ UNKNOWN = -1
 
 
 class _Line(NamedTuple):
-    """The pipeline: what is given of each step, and what is known so far; arrays of one dimension, stage by stage.
+    """The pipeline: what is given of the steps at hand, and what is known so far; of one dimension, stage by stage.
 
     ``depart`` is the service time until a step has left. ``finish`` is the same array where steps cannot overtake one
-    another. An empty ``lane`` is one lane.
+    another. An empty ``lane`` is one lane. ``left`` is when each of all steps left the last stage, ``gone`` how many
+    steps came before those at hand.
     """
 
     stage: Array
@@ -67,8 +71,19 @@ class _Line(NamedTuple):
     wait_for: Array
     finish: Array
     depart: Array
+    left: Array
+    gone: int
+    steps: int
     stages: int
     deepest: int
+
+
+class _Asked(NamedTuple):
+    """What the steps at hand ask of the memory at each visit: ``first`` int64 [visits, steps + 1] and more room."""
+
+    first: Array
+    address: Array
+    size: Array
 
 
 @kernel
@@ -84,6 +99,7 @@ def _lay_out(params: TimingParams) -> tuple[Array, Array]:
         stage[j * FIELDS + WINDOW] = params.window[j]
         stage[j * FIELDS + MEMORY] = params.memory[j]
         stage[j * FIELDS + WAITS] = j == params.wait_stage
+        stage[j * FIELDS + LANES] = params.lanes[j]
         stage[j * FIELDS + READY] = NEVER
     return stage, np.zeros(stages * deepest * LANE_FIELDS, dtype=np.int64)
 
@@ -146,10 +162,10 @@ def _ready_time(line: _Line, s: int, j: int) -> int:
     if stage[at + WAITS] and line.wait_for[s & INDEX] >= 0:
         last = ((stages - 1) * FIELDS) & INDEX
         source = line.wait_for[s & INDEX]
-        if stage[last + NEXT] <= source:
+        if stage[last + NEXT] + line.gone <= source:
             stage[at + NEEDS] = RESULT
             return UNKNOWN
-        begin = max(begin, line.depart[(source * stages + stages - 1) & INDEX] + stage[last + LATENCY])
+        begin = max(begin, line.left[source & INDEX] + stage[last + LATENCY])
     if stage[at + MEMORY] < 0:
         begin = max(begin, line.lanes[_of_lane(line, s, j) + FINISHED])
     unblocked = begin
@@ -179,6 +195,8 @@ def _leave(line: _Line, s: int, j: int, start: int, end: int) -> None:
         line.lanes[_of_lane(line, s, j + 1) + HELD] += line.size[here]
     if stage[at + WINDOW] >= 0:
         stage[at + FLYING] += line.size[here]
+    if j + 1 == line.stages:
+        line.left[(line.gone + s) & INDEX] = left
     stage[at + NEXT] = s + 1
 
 
@@ -190,7 +208,7 @@ def _look_again(line: _Line, awake: Array, count: int, j: int, wait_stage: int) 
         stage[at - FIELDS + NEEDS] = NOTHING
         awake[count & INDEX] = j - 1
         count += 1
-    if stage[at + NEXT] < (stage[at - FIELDS + NEXT] if j > 0 else line.wait_for.size):
+    if stage[at + NEXT] < (stage[at - FIELDS + NEXT] if j > 0 else line.steps):
         stage[at + NEEDS] = NOTHING
         awake[count & INDEX] = j
         count += 1
@@ -220,11 +238,11 @@ def _soonest(stage: Array, stages: int) -> int:
 
 
 @inlined
-def _ask(visits: Visits, asked: int, stop: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
-    """Ask the memory for some requests; return when it has answered all, and their bursts."""
+def _ask(asked: _Asked, visit: int, s: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
+    """Ask the memory for what step s needs at a visit; return when it has answered all, and the bursts."""
     end, bursts = now, np.int64(0)
-    for r in range(asked, stop):
-        address, size = visits.address[r & INDEX], visits.size[r & INDEX]
+    for r in range(asked.first[visit, s & INDEX], asked.first[visit, (s & INDEX) + 1]):
+        address, size = asked.address[visit, r & INDEX], asked.size[visit, r & INDEX]
         if is_write:
             done = write_request(memory, address, size, now)
         else:
@@ -235,12 +253,11 @@ def _ask(visits: Visits, asked: int, stop: int, is_write: bool, now: int, memory
 
 
 @inner
-def _run(line: _Line, visits: Visits, awake: Array, wait_stage: int, memory: Array) -> bool:
-    """Take all steps through all stages; return whether that was possible."""
+def _run(line: _Line, asked: _Asked, is_write: Array, awake: Array, wait_stage: int, memory: Array, more: bool) -> None:
+    """Take the steps at hand through the stages, if there are ``more`` only until the first stage has passed them."""
     stage, stages = line.stage, line.stages
-    left = line.wait_for.size * stages
-    count = 1 if left > 0 else 0  # the first stage
-    while left > 0:
+    count = 1 if stage[NEXT] < line.steps and stage[NEEDS] == ARRIVAL else 0  # the first stage
+    while True:
         while count > 0:
             count -= 1
             j = awake[count]
@@ -254,55 +271,161 @@ def _run(line: _Line, visits: Visits, awake: Array, wait_stage: int, memory: Arr
                 service = line.depart[(s * stages + j) & INDEX]
                 stage[at + BUSY] += service
                 end = ready + service
-            elif visits.first[visit & INDEX, (s & INDEX) + 1] > visits.first[visit & INDEX, s & INDEX]:
+            elif asked.first[visit & INDEX, (s & INDEX) + 1] > asked.first[visit & INDEX, s & INDEX]:
                 stage[at + NEEDS] = TURN
                 stage[at + READY] = ready
                 continue
             _leave(line, s, j, ready, end)
-            left -= 1
             count = _look_again(line, awake, count, j, wait_stage)
-        if left == 0:
-            break
         j = _soonest(stage, stages)
-        if j < 0:
-            return False
+        if j < 0 or (more and stage[NEXT] == line.steps):
+            return
         at = (j * FIELDS) & INDEX
         s, now, visit = stage[at + NEXT], stage[at + READY], stage[at + MEMORY] & INDEX
-        asked, stop = visits.first[visit, s & INDEX], visits.first[visit, (s & INDEX) + 1]
-        end, bursts = _ask(visits, asked, stop, visits.is_write[visit], now, memory)
+        end, bursts = _ask(asked, visit, s, is_write[visit], now, memory)
         stage[at + BUSY] += bursts * memory[BURST_TICKS]
         stage[at + READY] = NEVER
         _leave(line, s, j, now, end)
-        left -= 1
         count = _look_again(line, awake, count, j, wait_stage)
-    return True
 
 
 @kernel
-def run_pipeline(
-    service: Array, size: Array, lane: Array, wait_for: Array, visits: Visits, params: TimingParams, dram: DramParams
-) -> Timing:
-    """Return when everything is done and how long each stage was busy and blocked.
+def _go_on(line: _Line, asked: _Asked, is_write: Array, wait_stage: int, memory: Array, more: bool) -> None:
+    _run(line, asked, is_write, np.zeros(line.stages, dtype=np.int64), wait_stage, memory, more)
+
+
+@kernel
+def _oldest(line: _Line) -> int:
+    """Return the oldest step that still matters; steps that fill nothing are not waited for."""
+    stage, stages = line.stage, line.stages
+    oldest = stage[(stages - 1) * FIELDS + NEXT]
+    for j in range(stages):
+        at = j * FIELDS
+        if stage[at + WINDOW] >= 0:
+            oldest = min(oldest, stage[at + LANDED])
+        if stage[at + CAPACITY] < 0:
+            continue
+        for own in range(stage[at + FIELDS + LANES]):
+            to = ((j + 1) * line.deepest + own) * LANE_FIELDS
+            first = line.lanes[to + OLDEST]
+            while first < stage[at + NEXT] and (line.size[first * stages + j] == 0 or _lane(line, first, j + 1) != own):
+                first += 1
+            line.lanes[to + OLDEST] = first
+            oldest = min(oldest, first)
+    return oldest
+
+
+@kernel
+def _forget(line: _Line, asked: _Asked, oldest: int) -> None:
+    """Move the steps from ``oldest`` on to the front."""
+    stage, stages = line.stage, line.stages
+    for j in range(stages):
+        stage[j * FIELDS + NEXT] -= oldest
+        stage[j * FIELDS + LANDED] = max(stage[j * FIELDS + LANDED] - oldest, 0)
+    for at in range(OLDEST, line.lanes.size, LANE_FIELDS):
+        line.lanes[at] = max(line.lanes[at] - oldest, 0)
+    for s in range(line.steps - oldest):
+        line.wait_for[s] = line.wait_for[s + oldest]
+    for i in range((line.steps - oldest) * stages):
+        line.size[i] = line.size[i + oldest * stages]
+        line.depart[i] = line.depart[i + oldest * stages]
+        if line.lane.size > 0:
+            line.lane[i] = line.lane[i + oldest * stages]
+            line.finish[i] = line.finish[i + oldest * stages]
+    for visit in range(asked.first.shape[0]):
+        begin, stop = asked.first[visit, oldest], asked.first[visit, line.steps]
+        for r in range(begin, stop):
+            asked.address[visit, r - begin] = asked.address[visit, r]
+            asked.size[visit, r - begin] = asked.size[visit, r]
+        for s in range(line.steps - oldest + 1):
+            asked.first[visit, s] = asked.first[visit, s + oldest] - begin
+
+
+@kernel
+def _take_in(line: _Line, asked: _Asked, block: Steps, visits: Visits) -> None:
+    """Put the steps of a block behind those at hand."""
+    steps, count, stages = line.steps, block.wait_for.size, line.stages
+    for s in range(count):
+        line.wait_for[steps + s] = block.wait_for[s]
+        for j in range(stages):
+            line.size[(steps + s) * stages + j] = block.size[s, j]
+            line.depart[(steps + s) * stages + j] = block.service[s, j]
+            if line.lane.size > 0:
+                line.lane[(steps + s) * stages + j] = block.lane[s, j]
+    for visit in range(asked.first.shape[0]):
+        begin = visits.first[visit, 0]
+        behind = asked.first[visit, steps] - begin
+        for r in range(begin, visits.first[visit, count]):
+            asked.address[visit, r + behind] = visits.address[r]
+            asked.size[visit, r + behind] = visits.size[r]
+        for s in range(1, count + 1):
+            asked.first[visit, steps + s] = visits.first[visit, s] + behind
+
+
+class Pipeline:
+    """A pipeline that steps are fed to.
 
     Parameters
     ----------
-    service, size : int64 [steps, stages]; ticks of a server (overwritten), elements put behind the stage.
-    lane : int64 [steps, stages], the server that serves; no steps: stages have one lane each.
-    wait_for : int64 [steps]; the earlier step to wait for at stage ``params.wait_stage``, -1 for none.
-    visits : what each step asks of the memory at each visit.
+    is_write : for each visit that a step may make to the memory, whether it writes; bool [visits].
     """
-    steps, stages = service.shape
-    stage, lanes = _lay_out(params)
-    deepest = lanes.size // (stages * LANE_FIELDS)
-    depart = service.reshape(-1)
-    finish = depart if deepest == 1 else np.empty(steps * stages, dtype=np.int64)
-    line = _Line(stage, lanes, size.reshape(-1), lane.reshape(-1), wait_for, finish, depart, stages, deepest)
-    memory = new_memory(dram)
-    awake = np.zeros(stages, dtype=np.int64)
-    if not _run(line, visits, awake, params.wait_stage, memory):
-        raise ValueError("a pipeline step is larger than a buffer it has to pass")
-    total = finish_writes(memory)
-    for j in range(stages):
-        total = max(total, stage[j * FIELDS + DEPARTED])
-    of_stages = stage.reshape((stages, FIELDS))
-    return Timing(total, of_stages[:, BUSY].copy(), of_stages[:, BLOCKED].copy(), channel_counters(memory))
+
+    def __init__(self, params: TimingParams, dram: DramParams, is_write: Array) -> None:
+        stage, lanes = _lay_out(params)
+        stages, visits, deepest = params.latency.size, is_write.size, int(params.lanes.max())
+        none = np.zeros(0, dtype=np.int64)
+        self._line = _Line(stage, lanes, none, none, none, none, none, none, 0, 0, stages, deepest)
+        self._asked = _Asked(*np.zeros((3, visits, 1), dtype=np.int64))
+        self._is_write, self._wait_stage, self._memory = is_write, params.wait_stage, new_memory(dram)
+
+    def feed(self, block: Steps, visits: Visits) -> None:
+        """Take in some steps, and go on until the first stage has passed them all."""
+        count = block.wait_for.size
+        oldest = _oldest(self._line)
+        _forget(self._line, self._asked, oldest)
+        kept = self._line.steps - oldest
+        self._line = self._line._replace(gone=self._line.gone + oldest, steps=kept)
+        asked = int((self._asked.first[:, kept] + visits.first[:, count] - visits.first[:, 0]).max(initial=0))
+        self._make_room(kept + count, asked)
+        _take_in(self._line, self._asked, block, visits)
+        self._line = self._line._replace(steps=kept + count)
+        _go_on(self._line, self._asked, self._is_write, self._wait_stage, self._memory, True)
+
+    def finish(self) -> Timing:
+        """Take all steps to the end; return when everything is done, and how long stages were busy and blocked.
+
+        Raises
+        ------
+        ValueError
+            If a step is larger than a buffer it has to pass.
+        """
+        _go_on(self._line, self._asked, self._is_write, self._wait_stage, self._memory, False)
+        of_stages = self._line.stage.reshape(-1, FIELDS)
+        if of_stages[-1, NEXT] < self._line.steps:
+            raise ValueError("a pipeline step is larger than a buffer it has to pass")
+        total = max(int(finish_writes(self._memory)), int(of_stages[:, DEPARTED].max()))
+        return Timing(total, of_stages[:, BUSY].copy(), of_stages[:, BLOCKED].copy(), channel_counters(self._memory))
+
+    def _make_room(self, steps: int, requests: int) -> None:
+        line, asked = self._line, self._asked
+        if line.gone + steps > line.left.size:
+            line = line._replace(left=_larger(line.left, 2 * (line.gone + steps)))
+        if steps > line.wait_for.size:
+            one, each = 2 * steps, 2 * steps * line.stages
+            depart = _larger(line.depart, each)
+            finish, lane = depart, line.lane
+            if line.deepest > 1:
+                finish, lane = _larger(line.finish, each), _larger(line.lane, each)
+            wait_for, size = _larger(line.wait_for, one), _larger(line.size, each)
+            line = line._replace(wait_for=wait_for, size=size, depart=depart, finish=finish, lane=lane)
+            asked = asked._replace(first=_larger(asked.first, one + 1))
+        if requests > asked.size.shape[1]:
+            asked = asked._replace(address=_larger(asked.address, 2 * requests), size=_larger(asked.size, 2 * requests))
+        self._line, self._asked = line, asked
+
+
+def _larger(array: Array, room: int) -> Array:
+    """Return ``array`` with room for more along its last axis."""
+    larger = np.empty((*array.shape[:-1], room), dtype=array.dtype)
+    larger[..., : array.shape[-1]] = array
+    return larger

@@ -14,7 +14,6 @@ A line that may be replaced is a member of one of two sets: of the visits in the
 slots, if it has none there. The victim is the lowest such slot, else the line of the highest such visit.
 
 Not modelled here: time; fetching is always as far ahead as it may be, and the look-ahead always full.
-Row pointers that miss are gathered into whole bursts: they are too small to be charged one each.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels._jit import at, inlined, kernel
-from sparsim.kernels.bits import ONE, WORD, ZERO, highest_below, include, leave_out, lowest
-from sparsim.kernels.records import Fetched, Prefetched, PrefetchParams, Requests
+from sparsim.kernels.bits import ONE, WORD, highest_below, include, leave_out, lowest
+from sparsim.kernels.records import Fetched, PrefetchParams
 
-__all__ = ["FARTHEST", "LRU", "OFF", "assign_steps", "prefetch"]
+__all__ = ["FARTHEST", "LRU", "OFF", "Prefetcher"]
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +57,8 @@ class _Buffer(NamedTuple):
 
 
 LATEST, SLOT = 0, 1
-SEEN_ELEMENT, SEEN_SEGMENT, SEEN, USED, TAKEN, LOOSE, OLDEST = range(7)
+SEEN_ELEMENT, SEEN_SEGMENT, SEEN, USED, TAKEN, LOOSE, OLDEST, VISITS, MISSES, PART = range(10)
+HEAD = 10
 
 
 def _power(least: int) -> int:
@@ -116,28 +116,44 @@ def _first_lines(row_elements: Array, params: PrefetchParams) -> Array:
     return np.concatenate(([0], np.cumsum(lines))).astype(np.int64)
 
 
-def prefetch(trace: Array, row_elements: Array, known: Array, params: PrefetchParams) -> Fetched:
-    """Run the line visits of ``trace`` through the buffer.
+class Prefetcher:
+    """Runs the line visits of a trace through the buffer, as far as it is asked to.
 
     Parameters
     ----------
     trace : rows of B in the order in which elements of A ask for them, over all rounds.
     row_elements : elements of each row of B, int64.
     known : ends of the parts of the trace, ascending; a part is known only when the one before has been used up.
+
+    Attributes
+    ----------
+    fetched : what has been done so far.
     """
-    first_line = _first_lines(row_elements, params)
-    if first_line.size == 1:  # a line each
-        visits, widest = trace.size, min(trace.size, params.look_ahead + 1)
-    else:
-        visits, widest = _count_visits(trace, first_line, params.look_ahead)
-    window = 0
-    if params.policy == FARTHEST:
-        window = widest if params.unit_is_element else min(visits, params.look_ahead + 1)
-    lines = row_elements.size if first_line.size == 1 else int(first_line[-1])
-    buffer = _empty_buffer(lines, visits, window, params)
-    missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
-    misses, stalls = _replay(trace, first_line, known, params, buffer, missed)
-    return Fetched(visits, misses, missed, stalls)
+
+    def __init__(self, trace: Array, row_elements: Array, known: Array, params: PrefetchParams) -> None:
+        self._trace, self._known, self._params = trace, known, params
+        self._first_line = first_line = _first_lines(row_elements, params)
+        if first_line.size == 1:  # a line each
+            visits, widest = trace.size, min(trace.size, params.look_ahead + 1)
+        else:
+            visits, widest = _count_visits(trace, first_line, params.look_ahead)
+        window = 0
+        if params.policy == FARTHEST:
+            window = widest if params.unit_is_element else min(visits, params.look_ahead + 1)
+        lines = row_elements.size if first_line.size == 1 else int(first_line[-1])
+        self._buffer = _empty_buffer(lines, visits, window, params)
+        self._head = np.zeros(HEAD, dtype=np.int64)
+        missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
+        self.fetched = Fetched(0, 0, 0, missed, np.zeros((0, 2), dtype=np.int64))
+
+    def go_on(self, elements: int) -> None:
+        """Run the visits of some more elements of the trace."""
+        begin = self.fetched.elements
+        stop = min(begin + elements, self._trace.size)
+        missed = self.fetched.missed
+        places = (self._trace, self._first_line, self._known)
+        stalls = _replay(*places, self._params, self._buffer, missed, self._head, self.fetched.stalls, begin, stop)
+        self.fetched = Fetched(stop, int(self._head[VISITS]), int(self._head[MISSES]), missed, stalls)
 
 
 @inlined
@@ -241,24 +257,29 @@ def _store(buffer: _Buffer, head: Array, line: int, visit: int, params: Prefetch
 
 @kernel
 def _replay(
-    trace: Array, first_line: Array, known: Array, params: PrefetchParams, buffer: _Buffer, missed: Array
-) -> tuple[int, Array]:
-    """Run the visits through the buffer; set the bits of those that miss, and return how many do, and the stalls."""
-    head = np.zeros(OLDEST + 1, dtype=np.int64)
+    trace: Array,
+    first_line: Array,
+    known: Array,
+    params: PrefetchParams,
+    buffer: _Buffer,
+    missed: Array,
+    head: Array,
+    stalls: Array,
+    begin: int,
+    stop: int,
+) -> Array:
+    """Run the visits of elements ``begin`` to ``stop``; set the bits of those that miss, return the stalls so far."""
     ring = buffer.visited.size - 1
-    stalls = np.zeros((16, 2), dtype=np.int64)
-    stalled = 0
-    visit = np.int64(0)
-    misses = 0
-    part = 0
-    for e in range(trace.size):
+    stalled = stalls.shape[0]
+    visit, misses, part = head[VISITS], head[MISSES], head[PART]
+    for e in range(begin, stop):
         while known[part] <= e:
             part += 1
             while head[USED] < visit:
                 _use(buffer, head, visit, params.policy)
         k = trace[e]
-        begin, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
-        for line in range(begin, end):
+        first, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
+        for line in range(first, end):
             while head[USED] < visit and head[USED] <= visit - params.run_ahead:
                 _use(buffer, head, visit, params.policy)
             if params.policy == FARTHEST:
@@ -281,13 +302,14 @@ def _replay(
                 _use(buffer, head, visit, params.policy)
             if head[USED] > used:
                 if stalled == stalls.shape[0]:
-                    stalls = np.concatenate((stalls, np.zeros_like(stalls)))
+                    stalls = np.concatenate((stalls, np.zeros((stalled + 16, 2), dtype=np.int64)))
                 stalls[stalled, 0] = visit - 1
                 stalls[stalled, 1] = max(visit - head[USED], 1)
                 stalled += 1
             if head[TAKEN] < params.lines or head[LOOSE] > 0:
                 _store(buffer, head, line, visit - 1, params)
-    return misses, stalls[:stalled]
+    head[VISITS], head[MISSES], head[PART] = visit, misses, part
+    return stalls[:stalled]
 
 
 @inlined
@@ -309,80 +331,3 @@ def _look_ahead(
             continue
         _see(buffer, head, line)
         head[SEEN_SEGMENT] += 1
-
-
-@kernel
-def assign_steps(
-    fetched: Fetched, trace: Array, row_elements: Array, step_products: Array, params: PrefetchParams
-) -> Prefetched:
-    """Say which pipeline step every visit belongs to, and what it asks of the memory.
-
-    Parameters
-    ----------
-    step_products : products of all pipeline steps up to and including each.
-    """
-    rows = row_elements.size
-    start = np.zeros(rows + 1, dtype=np.int64)
-    for k in range(rows):
-        start[k + 1] = start[k] + row_elements[k]
-    behind = params.address + start[rows] * params.element_bytes
-    burst = params.burst_bytes
-    room = 2 * fetched.misses + 1
-    requests = Requests(np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64))
-    visits = np.zeros(max(step_products.size, 1), dtype=np.int64)
-    ahead = np.full(visits.size, max(params.run_ahead, 1), dtype=np.int64)
-    last = step_products.size - 1
-    step = 0
-    visit = 0
-    stall = 0
-    count = 0
-    asked = 0
-    pointers = 0
-    done = np.int64(0)
-    for k in trace:
-        elements = start[at(k + 1)] - start[at(k)]
-        size = params.pointer_bytes + elements * params.element_bytes
-        begin = 0
-        while begin < size:
-            offset = max(begin - params.pointer_bytes, 0)
-            before = done + offset // params.element_bytes if offset else done
-            while step < last and step_products[at(step)] <= before:
-                step += 1
-            visits[at(step)] += 1
-            if stall < fetched.stalls.shape[0] and fetched.stalls[stall, 0] == visit:
-                ahead[step] = min(ahead[step], fetched.stalls[stall, 1])
-                stall += 1
-            if fetched.missed[at(visit >> 6)] & (ONE << np.uint64(visit & 63)) != ZERO:
-                payload = min(params.line_bytes, size - begin)
-                asked += payload
-                if begin == 0:
-                    payload -= params.pointer_bytes
-                    pointers += params.pointer_bytes
-                    if pointers >= burst:
-                        whole = pointers // burst * burst
-                        where = (behind - params.address + k * params.pointer_bytes) // burst * burst
-                        count = _send(requests, count, step, params.address + where, whole, burst)
-                        pointers -= whole
-                if payload > 0:
-                    where = params.address + start[at(k)] * params.element_bytes + offset
-                    count = _send(requests, count, step, where, payload, burst)
-            visit += 1
-            begin += params.line_bytes
-        done += elements
-    if pointers > 0:
-        count = _send(requests, count, step, behind, 1, burst)
-    asked_for = Requests(requests.step[:count], requests.address[:count], requests.size[:count])
-    return Prefetched(fetched.visits - fetched.misses, fetched.misses, asked, visits, ahead, asked_for)
-
-
-@inlined
-def _send(requests: Requests, count: int, step: int, address: int, size: int, burst: int) -> int:
-    """Append the whole bursts that hold ``size`` bytes at ``address``."""
-    if burst & (burst - 1) == 0:
-        begin, end = address & -burst, (address + size + burst - 1) & -burst
-    else:
-        begin, end = address // burst * burst, (address + size + burst - 1) // burst * burst
-    requests.step[at(count)] = step
-    requests.address[at(count)] = begin
-    requests.size[at(count)] = end - begin
-    return count + 1

@@ -13,14 +13,15 @@ __all__ = [
     "MergeTree",
     "Operands",
     "PrefetchParams",
-    "Prefetched",
     "Requests",
     "RoundRows",
     "RowWork",
     "StepLimits",
+    "Steps",
     "Timing",
     "TimingParams",
     "Visits",
+    "VisitsOfSteps",
 ]
 
 Array = npt.NDArray[Any]
@@ -116,41 +117,55 @@ class Requests(NamedTuple):
     size: Array
 
 
+class Steps(NamedTuple):
+    """What consecutive steps need of each stage of a pipeline.
+
+    ``service``, ``size`` and ``lane`` are int64 [steps, stages]: ticks of a server, elements put behind the stage, and
+    the server that serves (no steps: stages have one lane each). ``wait_for`` is the earlier step, counted from the
+    first of all, that each has to wait for, -1 for none.
+    """
+
+    service: Array
+    size: Array
+    lane: Array
+    wait_for: Array
+
+
 class Visits(NamedTuple):
-    """What the steps of a pipeline ask of the memory.
+    """What consecutive steps of a pipeline ask of the memory.
 
     Step s asks at visit v for requests ``first[v, s]`` to ``first[v, s + 1]``: ``size`` bytes (whole bursts) from
-    ``address`` on, written or read.
+    ``address`` on. There may be more room than is used.
     """
 
     first: Array
     address: Array
     size: Array
-    is_write: Array
 
 
 class Fetched(NamedTuple):
-    """What the prefetcher did, visit by visit.
+    """What the prefetcher did for the first elements of the trace, visit by visit.
 
     ``missed`` has a bit for every visit, set where a line had to be fetched. ``stalls`` are visits before which others
     had to be used, and how many fetched ones were left then, the visit included; int64 [stalls, 2].
     """
 
+    elements: int
     visits: int
     misses: int
     missed: Array
     stalls: Array
 
 
-class Prefetched(NamedTuple):
-    """What the prefetcher did, step by step.
+class VisitsOfSteps(NamedTuple):
+    """What the prefetcher does for a block of steps.
 
-    ``visits`` are the line visits of each step, ``ahead`` how many could be fetched and not used when it was fetched.
+    ``products`` are those of all steps up to and including each, from the very first on. ``visits`` are the line visits
+    of each step, ``ahead`` how many could be fetched and not used when it was fetched, ``requests`` room for what it
+    asks of the memory.
     """
 
-    hits: int
-    misses: int
-    fetched_bytes: int
+    products: Array
     visits: Array
     ahead: Array
     requests: Requests

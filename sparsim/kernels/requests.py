@@ -15,9 +15,11 @@ import numpy.typing as npt
 from sparsim.kernels._jit import inner, kernel
 from sparsim.kernels.records import Requests, Visits
 
-__all__ = ["Rates", "StepRequests", "StepWork", "lay_out_visits", "lay_out_work"]
+__all__ = ["Rates", "Results", "StepRequests", "StepWork", "lay_out_visits", "lay_out_work", "read_back"]
 
 Array = npt.NDArray[Any]
+
+BASE, FILLED, LEFT = range(3)
 
 
 class StepWork(NamedTuple):
@@ -33,7 +35,10 @@ class StepWork(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Elements a cycle of the three stages with servers, ticks in a cycle, and what fits before the multipliers."""
+    """Elements a cycle of the three stages with servers, ticks in a cycle, and what fits before the multipliers.
+
+    ``lines`` and ``partials`` are how many of each may wait, ``held`` is the most that they come to together.
+    """
 
     look_ahead: int
     multiply: int
@@ -41,21 +46,67 @@ class Rates(NamedTuple):
     ticks: int
     lines: int
     partials: int
+    held: int
 
 
 class StepRequests(NamedTuple):
     """What the steps read of A (first byte, bursts), and the elements they write; steps from ``final`` on write C.
 
-    ``base`` and ``width`` are where partial results and C begin, and bytes of an element of each.
+    ``width`` are bytes of an element of a partial result, and of C.
     """
 
     a_address: Array
     a_bursts: Array
     output: Array
     final: int
-    base: tuple[int, int]
     width: tuple[int, int]
     burst: int
+
+
+class Results(NamedTuple):
+    """Partial results that a pass reads back, and how far that has come; int64, one entry a result.
+
+    ``address`` is where it begins, ``size`` its bytes, ``at`` and ``end`` what is left to be asked for.
+    """
+
+    address: Array
+    size: Array
+    at: Array
+    end: Array
+
+
+@kernel
+def read_back(
+    results: Results, partial: Array, before: int, total: int, chunk: int, step: int, requests: Requests, count: int
+) -> int:
+    """Ask for partial results: each is read evenly over the rows it is merged with.
+
+    Parameters
+    ----------
+    partial : elements that each of some consecutive steps, the first being ``step``, reads back.
+    before, total : elements that the steps before read back, and all steps of the pass.
+    chunk : bytes of a request.
+    requests : filled from ``count`` on; what is asked then is returned.
+    """
+    soonest = before
+    needed = before
+    for s in range(partial.size):
+        needed += partial[s]
+        if needed <= soonest:
+            continue
+        soonest = np.int64(1) << 62
+        for r in range(results.at.size):
+            while results.at[r] < results.end[r]:
+                share = max(results.at[r] - results.address[r], 0) * total // results.size[r]
+                if share >= needed:
+                    soonest = min(soonest, share)
+                    break
+                requests.step[count] = step + s
+                requests.address[count] = results.at[r]
+                requests.size[count] = min(chunk, results.end[r] - results.at[r])
+                results.at[r] += chunk
+                count += 1
+    return count
 
 
 @inner
@@ -71,19 +122,17 @@ def _take(stream: Requests, taken: int, step: int, address: Array, size: Array, 
 
 
 @kernel
-def _write(asks: StepRequests, stream: int, begin: int, stop: int, visits: Visits, at: int) -> int:
+def _write(asks: StepRequests, stream: int, begin: int, stop: int, visits: Visits, at: int, written: Array) -> int:
     """Lay out what steps ``begin`` to ``stop`` write from request ``at`` on; return where the requests end."""
-    base, width, burst = asks.base[stream], asks.width[stream], asks.burst
-    last = stop - 1
-    while last >= begin and asks.output[last] == 0:
-        last -= 1
-    filled = np.int64(0)  # bytes of the burst begun
+    width, burst = asks.width[stream], asks.burst
+    base, filled, left = written[stream, BASE], written[stream, FILLED], written[stream, LEFT]
     for s in range(begin, stop):
         visits.first[2, s] = at
         filled += asks.output[s] * width
+        left -= asks.output[s]
         bursts = filled // burst
         filled -= bursts * burst
-        if s == last and filled > 0:
+        if left == 0 and filled > 0:
             bursts += 1
             filled = 0
         if bursts > 0:
@@ -91,6 +140,7 @@ def _write(asks: StepRequests, stream: int, begin: int, stop: int, visits: Visit
             visits.size[at] = bursts * burst
             base += bursts * burst
             at += 1
+    written[stream, BASE], written[stream, FILLED], written[stream, LEFT] = base, filled, left
     return at
 
 
@@ -104,14 +154,21 @@ def _total(size: Array, begin: int, stop: int) -> int:
 
 
 @kernel
-def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[Visits, Array]:
-    """Return the visits of all steps, and the bytes of A, of what is read back, of B, of partial results and of C."""
+def lay_out_visits(
+    asks: StepRequests, back: Requests, rows: Requests, visits: Visits, written: Array, moved: Array
+) -> int:
+    """Lay out what a block of steps asks of the memory; return how many requests that are.
+
+    Parameters
+    ----------
+    back, rows : partial results and rows of B, by step.
+    visits : room for 2 requests a step, ``back`` and ``rows``; filled.
+    written : int64 [2, 3], for partial results and for C: where the next burst goes (BASE), bytes of it that are there
+        already (FILLED), and elements to come (LEFT); kept between blocks.
+    moved : int64 [5]; bytes of A, of what is read back, of B, of partial results and of C are added.
+    """
     steps = asks.a_bursts.size
-    room = 2 * steps + back.step.size + rows.step.size
-    address, size = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-    first = np.empty((3, steps + 1), dtype=np.int64)
-    visits = Visits(first, address, size, np.array([False, False, True]))
-    moved = np.zeros(5, dtype=np.int64)
+    first, address, size = visits.first, visits.address, visits.size
     at = 0
     for s in range(steps):
         first[0, s] = at
@@ -120,7 +177,7 @@ def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[
             size[at] = asks.a_bursts[s] * asks.burst
             at += 1
     first[0, steps] = at
-    moved[0] = _total(size, 0, at)
+    moved[0] += _total(size, 0, at)
     taken_back = taken = 0
     for s in range(steps):
         first[1, s] = at
@@ -132,33 +189,34 @@ def lay_out_visits(asks: StepRequests, back: Requests, rows: Requests) -> tuple[
     if taken_back < back.step.size or taken < rows.step.size:
         raise ValueError("requests are not in the order of their steps")
     first[1, steps] = at
-    moved[1], moved[2] = _total(back.size, 0, back.size.size), _total(rows.size, 0, rows.size.size)
+    moved[1] += _total(back.size, 0, back.size.size)
+    moved[2] += _total(rows.size, 0, rows.size.size)
     for stream, begin, stop in ((0, 0, asks.final), (1, asks.final, steps)):
         begun = at
-        at = _write(asks, stream, begin, stop, visits, at)
-        moved[3 + stream] = _total(size, begun, at)
+        at = _write(asks, stream, begin, stop, visits, at, written)
+        moved[3 + stream] += _total(size, begun, at)
     first[2, steps] = at
-    return Visits(first, address[:at], size[:at], visits.is_write), moved
+    return at
 
 
 @kernel
-def lay_out_work(work: StepWork, rates: Rates) -> tuple[Array, Array]:
-    """Return [steps, 6]: ticks of the servers of each stage, and what a step puts into the buffer behind it.
+def lay_out_work(work: StepWork, rates: Rates, service: Array, size: Array) -> None:
+    """Fill in [steps, 6]: ticks of the servers of each stage, and what a step puts into the buffer behind it.
 
     Between fetching and multiplying wait lines of B and partial results: the fuller of the two buffers decides. Where
-    few lines are left to be fetched, a line takes more.
+    few lines are left to be fetched, a line takes more. A step that needs more than the buffer holds takes it whole.
     """
-    steps, ticks = work.a_elements.size, rates.ticks
-    service, size = np.zeros((steps, 6), dtype=np.int64), np.zeros((steps, 6), dtype=np.int64)
-    for s in range(steps):
-        service[s, 1] = -(-work.a_elements[s] * ticks // rates.look_ahead)
-        service[s, 3] = -(-work.slots[s] * ticks // rates.multiply)
-        service[s, 4] = -(-work.merged[s] * ticks // rates.merge)
+    ticks = rates.ticks
+    for s in range(work.a_elements.size):
         lines, ahead = work.lines[s], work.lines_ahead[s]
         if ahead != rates.lines:
             lines = lines * rates.lines // ahead
+        held = max(lines * rates.partials, work.partial[s] * rates.lines)
+        service[s, 0] = service[s, 2] = service[s, 5] = size[s, 5] = 0
+        service[s, 1] = -(-work.a_elements[s] * ticks // rates.look_ahead)
+        service[s, 3] = -(-work.slots[s] * ticks // rates.multiply)
+        service[s, 4] = -(-work.merged[s] * ticks // rates.merge)
         size[s, 0] = size[s, 1] = work.a_elements[s]
-        size[s, 2] = max(lines * rates.partials, work.partial[s] * rates.lines)
+        size[s, 2] = min(held, rates.held)
         size[s, 3] = work.merged[s]
         size[s, 4] = work.output[s]
-    return service, size

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels._jit import inlined, kernel
-from sparsim.kernels.records import RowWork, StepLimits
+from sparsim.kernels.records import RoundRows, RowWork, StepLimits
 
-__all__ = ["FIELDS", "cut_steps"]
+__all__ = ["FIELDS", "cut_steps", "pieces_of"]
 
 Array = npt.NDArray[Any]
 
@@ -23,63 +22,73 @@ A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_
 
 
 @kernel
-def cut_steps(row: Array, bursts: Array, address: Array, work: RowWork, limits: StepLimits) -> Array:
-    """Return the steps that the work of some rows fills, int64 [steps, FIELDS].
+def cut_steps(
+    rows: RoundRows, work: RowWork, limits: StepLimits, row: int, begun: Array, steps: Array, used: int
+) -> tuple[int, int]:
+    """Write down the steps that rows from number ``row`` on fill, as long as there is room for them.
 
     Parameters
     ----------
-    row, bursts, address : number of each row, bursts of A it reads, and the first one's address.
+    begun : int64 [FIELDS], the step being filled; kept between calls, empty when all rows are through.
+    steps : int64 [room, FIELDS], taken up to ``used``.
+
+    Returns
+    -------
+    The row to go on with (one more than there are when all is written down) and the steps used. If none could be
+    written into an empty array, a row needs ``pieces_of`` steps and one more.
     """
-    count = _walk(row, bursts, address, work, limits, np.zeros((0, LAST_ROW + 1), dtype=np.int64))
-    steps = np.zeros((count, LAST_ROW + 1), dtype=np.int64)
-    _walk(row, bursts, address, work, limits, steps)
-    return steps
+    while row < rows.row.size:
+        a_elements = work.a_elements[row]
+        merged = work.products[row] + work.partial[row]
+        pieces = pieces_of(work, limits, row)
+        if pieces == 0:
+            row += 1
+            continue
+        if used + pieces >= steps.shape[0]:
+            return row, used
+        if begun[A_ELEMENTS] + a_elements > limits.rows or begun[MERGED] + merged > limits.quantum:
+            used += _emit(begun, steps, used)
+        if pieces == 1 and begun[A_BURSTS] > 0:
+            first = begun[A_ADDRESS]
+        else:
+            first = rows.address[row]
+        begun[A_ELEMENTS] += a_elements
+        begun[PRODUCTS] += work.products[row]
+        begun[SLOTS] += work.slots[row]
+        begun[PARTIAL] += work.partial[row]
+        begun[MERGED] += merged
+        begun[OUTPUT] += work.merged[row]
+        begun[A_BURSTS] += rows.bursts[row]
+        begun[A_ADDRESS] = first
+        begun[LAST_ROW] = rows.row[row]
+        if pieces > 1:
+            _cut(begun, steps, used, pieces, limits.burst_bytes)
+            used += pieces
+            for field in range(LAST_ROW + 1):
+                begun[field] = 0
+        row += 1
+    is_empty = max(begun[A_ELEMENTS], begun[MERGED]) == 0
+    if is_empty or used < steps.shape[0]:
+        used += _emit(begun, steps, used)
+        row += 1
+    return row, used
 
 
 @kernel
-def _walk(row: Array, bursts: Array, address: Array, work: RowWork, limits: StepLimits, steps: Array) -> int:
-    """Count the steps, and write them down if there is room for any."""
-    tally = np.zeros(LAST_ROW + 1, dtype=np.int64)
-    used = 0
-    writes = steps.shape[0] > 0
-    for i in range(row.size):
-        a_elements = work.a_elements[i]
-        merged = work.products[i] + work.partial[i]
-        if tally[A_ELEMENTS] + a_elements > limits.rows or tally[MERGED] + merged > limits.quantum:
-            used += _emit(tally, steps, used, writes)
-        pieces = max((a_elements + limits.rows - 1) // limits.rows, (merged + limits.quantum - 1) // limits.quantum)
-        if pieces == 0:
-            continue
-        if pieces == 1 and tally[A_BURSTS] > 0:
-            first = tally[A_ADDRESS]
-        else:
-            first = address[i]
-        tally[A_ELEMENTS] += a_elements
-        tally[PRODUCTS] += work.products[i]
-        tally[SLOTS] += work.slots[i]
-        tally[PARTIAL] += work.partial[i]
-        tally[MERGED] += merged
-        tally[OUTPUT] += work.merged[i]
-        tally[A_BURSTS] += bursts[i]
-        tally[A_ADDRESS] = first
-        tally[LAST_ROW] = row[i]
-        if pieces > 1:
-            if writes:
-                _cut(tally, steps, used, pieces, limits.burst_bytes)
-            used += pieces
-            for field in range(LAST_ROW + 1):
-                tally[field] = 0
-    return used + _emit(tally, steps, used, writes)
+def pieces_of(work: RowWork, limits: StepLimits, row: int) -> int:
+    """Return into how many steps a row has to be cut."""
+    merged = work.products[row] + work.partial[row]
+    by_elements = (work.a_elements[row] + limits.rows - 1) // limits.rows
+    return max(by_elements, (merged + limits.quantum - 1) // limits.quantum)
 
 
 @inlined
-def _emit(tally: Array, steps: Array, used: int, writes: bool) -> int:
+def _emit(tally: Array, steps: Array, used: int) -> int:
     """Write down the step being filled, if it holds anything, and empty it; return how many that are."""
     if max(tally[A_ELEMENTS], tally[MERGED]) == 0:
         return 0
     for field in range(LAST_ROW + 1):
-        if writes:
-            steps[used, field] = tally[field]
+        steps[used, field] = tally[field]
         tally[field] = 0
     return 1
 

@@ -24,7 +24,7 @@ from sparsim.machines.remembered import Remembered
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_counting import Counted, count_rounds
 from sparsim.machines.sparch_cycle import CycleRun, run_cycles
-from sparsim.machines.sparch_rounds import merge_rounds
+from sparsim.machines.sparch_rounds import Rounds
 from sparsim.machines.sparch_timing import STAGES, Tally, cycle_tally, quantum, time_rounds
 from sparsim.matrix import Csr, IntArray
 from sparsim.workload import DataType, Operand, Workload
@@ -165,7 +165,8 @@ class SpArch(Machine):
     def _timed(self, part: _Part, dtype: DataType) -> Tally:
         c = self.config
         limits = StepLimits(*quantum(c, int(part.counted.products.sum()), part.nnz_a), c.dram.burst_bytes)
-        rounds = merge_rounds(part.counted, limits, c.schedule.round_barrier)
+        barrier = c.schedule.round_barrier or part.counted.multiplied is not None
+        rounds = Rounds(part.counted, limits, barrier)
         tally = time_rounds(rounds, part.row_elements, part.nnz_a, c, self.element_bytes(dtype), part.replayed)
         return tally if part.cycles is None else cycle_tally(tally, part.cycles, c)
 

@@ -1,149 +1,175 @@
-"""The merge rounds of SpArch as pipeline steps: what they bring, what they wait for, what they read back."""
+"""The merge rounds of SpArch as pipeline steps: what they bring, what they wait for, what they read back.
+
+Steps are cut a block at a time: there are as many as products, in the end, and each is needed once.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from sparsim.kernels.records import StepLimits
-from sparsim.kernels.steps import FIELDS, cut_steps
+from sparsim.kernels.steps import FIELDS, cut_steps, pieces_of
 from sparsim.machines.sparch_counting import Counted, CountedPass
 from sparsim.matrix import IntArray
 
-__all__ = ["Rounds", "merge_rounds"]
+__all__ = ["Read", "Rounds", "StepBlock"]
 
 A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(len(FIELDS))
+
+Read = tuple[int, int]  # of a partial result: place in memory, elements
+
+
+@dataclass(frozen=True)
+class StepBlock:
+    """Consecutive steps.
+
+    Parameters
+    ----------
+    steps : int64 [steps, FIELDS]; overwritten by the next block.
+    wait_for : the step, counted from the first of all, that has to be done before a step begins, -1 if none.
+    passes : number of each pass that has steps here, its first one and the end, counted from the block's first.
+    is_last : whether no steps follow.
+    """
+
+    steps: IntArray
+    wait_for: IntArray
+    passes: list[tuple[int, int, int]]
+    is_last: bool
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """All merge rounds of one product.
+    """All passes of one product (the multiply phase, if there is one, then the merge rounds) as steps.
 
     Parameters
     ----------
-    steps : int64 [steps, FIELDS], round after round; the columns are named in ``kernels/merge.py``.
-    starts : first step of each pass (the multiply phase, if there is one, then the rounds), and the end.
-    reads : for each pass the partial results it reads back, as (first element, elements).
-    wait_for : the step that has to be done before a step begins, -1 if none.
-    trace : rows of B in the order in which elements of A ask for them.
-    known : where in ``trace`` a round ends whose successor is not known before; empty if all is known.
-    layer_elements : elements entering each tree layer, leaf layer first.
-    leaves : partial matrices before merging (condensed columns).
     limits : of a step.
+    barrier : whether a round waits for the end of the one before.
     """
 
-    steps: IntArray
-    starts: IntArray
-    reads: list[list[tuple[int, int]]]
-    wait_for: IntArray
-    trace: IntArray
-    known: IntArray
-    layer_elements: IntArray
-    leaves: int
-    count: int
-    first_round_ways: int
-    partial_elements_read: int
-    partial_elements_written: int
-    nnz_c: int
-    additions: int
+    counted: Counted
     limits: StepLimits
+    barrier: bool
+
+    @cached_property
+    def passes(self) -> list[CountedPass]:
+        """All passes, in order."""
+        first = [] if self.counted.multiplied is None else [self.counted.multiplied]
+        return [*first, *self.counted.rounds]
+
+    @property
+    def trace(self) -> IntArray:
+        """Rows of B in the order in which elements of A ask for them."""
+        return self.passes[0].work.trace if len(self.passes) == 1 else self._traces
+
+    @cached_property
+    def _traces(self) -> IntArray:
+        return np.concatenate([one.work.trace for one in self.passes])
+
+    @property
+    def known(self) -> IntArray:
+        """Ends of the parts of ``trace`` that are known at once, ascending."""
+        parts = np.array([one.work.trace.size for one in self.passes], dtype=np.int64)
+        return np.cumsum(parts) if self.barrier else parts.sum(keepdims=True)
+
+    @cached_property
+    def reads(self) -> list[list[Read]]:
+        """The partial results that each pass reads back."""
+        return [[self._written[node] for node in one.inputs if node in self._written] for one in self.passes]
+
+    @cached_property
+    def _written(self) -> dict[int, Read]:
+        """Where in memory each partial result lies."""
+        leaves = self.counted.products
+        each = {} if self.counted.multiplied is None else dict(enumerate(leaves.tolist()))
+        each |= {leaves.size + i: one.merged_elements for i, one in enumerate(self.counted.rounds[:-1])}
+        places = np.cumsum([0, *each.values()]).tolist()
+        return {node: (place, each[node]) for node, place in zip(each, places, strict=False)}
+
+    @property
+    def partial_elements_read(self) -> int:
+        """Elements read back, in all rounds."""
+        return sum(one.partial_elements for one in self.counted.rounds)
+
+    @property
+    def partial_elements_written(self) -> int:
+        """Elements of partial results, written for a later round."""
+        return sum(elements for _, elements in self._written.values())
+
+    @property
+    def nnz_c(self) -> int:
+        """Elements of C, written by the last pass."""
+        return self.counted.rounds[-1].merged_elements
+
+    def blocks(self, most: int) -> Iterator[StepBlock]:
+        """Cut all passes into blocks of ``most`` steps, or as many as a row has if these are more."""
+        steps = np.empty((most, len(FIELDS)), dtype=np.int64)
+        wait_for = np.empty(most, dtype=np.int64)
+        waits = _Waits(self)
+        used, spans = 0, []
+        for number, one in enumerate(self.passes):
+            row, begun = 0, np.zeros(len(FIELDS), dtype=np.int64)
+            while row <= one.rows.row.size:
+                first = used
+                row, used = cut_steps(one.rows, one.work, self.limits, row, begun, steps, used)
+                if used > first:
+                    if one is self.counted.multiplied:
+                        steps[first:used, MERGED] = 0
+                    wait_for[first:used] = waits.of(number, steps[first:used])
+                    spans.append((number, first, used))
+                if row > one.rows.row.size:
+                    break
+                if used:
+                    yield StepBlock(steps[:used], wait_for[:used], spans, is_last=False)
+                    used, spans = 0, []
+                else:
+                    most = 2 + pieces_of(one.work, self.limits, row)
+                    steps, wait_for = np.empty((most, len(FIELDS)), dtype=np.int64), np.empty(most, dtype=np.int64)
+        yield StepBlock(steps[:used], wait_for[:used], spans, is_last=True)
 
 
-@dataclass
-class _Passes:
-    """The passes run so far, and where in memory their results lie."""
+class _Waits:
+    """What the steps have to wait for, found as they are cut."""
 
-    steps: list[IntArray] = field(default_factory=list)
-    reads: list[list[tuple[int, int]]] = field(default_factory=list)
-    waits: list[IntArray] = field(default_factory=list)
-    trace: list[IntArray] = field(default_factory=list)
-    starts: list[int] = field(default_factory=lambda: [0])
-    place: dict[int, tuple[int, int]] = field(default_factory=dict)
-    written: int = 0
+    def __init__(self, rounds: Rounds) -> None:
+        self.rounds = rounds
+        self.starts: dict[int, int] = {}
+        self.last_rows: dict[int, list[IntArray]] = {}
+        self.done = 0
 
-    def add(self, steps: IntArray, reads: list[tuple[int, int]], wait: IntArray, asked: IntArray) -> None:
-        self.steps.append(steps)
-        self.reads.append(reads)
-        self.waits.append(wait)
-        self.trace.append(asked)
-        self.starts.append(self.starts[-1] + steps.shape[0])
-
-    def keep(self, node: int, elements: int) -> None:
-        """Note where the elements of a partial result have been written."""
-        self.place[node] = (self.written, elements)
-        self.written += elements
-
-    def barrier(self, steps: int) -> IntArray:
-        """Return what to wait for if everything before has to be done."""
-        wait = np.full(steps, -1, dtype=np.int64)
-        wait[:1] = self.starts[-1] - 1
+    def of(self, number: int, steps: IntArray) -> IntArray:
+        """Return for further steps of pass ``number`` the earlier step that each waits for, -1 for none."""
+        wait = np.full(steps.shape[0], -1, dtype=np.int64)
+        if self.rounds.barrier:
+            if number and number not in self.starts:
+                wait[0] = self.done - 1
+        else:
+            self._wait_for_rows(number, steps, wait)
+            if number < len(self.rounds.passes) - 1:
+                self.last_rows.setdefault(number, []).append(steps[:, LAST_ROW].copy())
+        self.starts.setdefault(number, self.done)
+        self.done += steps.shape[0]
         return wait
 
-
-def merge_rounds(counted: Counted, limits: StepLimits, round_barrier: bool = False) -> Rounds:
-    """Cut what was counted into steps; with ``round_barrier`` a round waits for the end of the one before."""
-    passes = _Passes()
-    barrier = round_barrier or counted.multiplied is not None
-    leaves, rounds = counted.products.size, counted.rounds
-    if counted.multiplied is not None:
-        _multiply_first(passes, counted, limits)
-    for number, one in enumerate(rounds):
-        steps = _cut(one, limits)
-        sources = [node - leaves for node in one.inputs if node >= leaves]
-        wait = passes.barrier(steps.shape[0]) if barrier else _waits(steps, passes, sources)
-        passes.add(steps, [passes.place[node] for node in one.inputs if node in passes.place], wait, one.work.trace)
-        if number < len(rounds) - 1:
-            passes.keep(leaves + number, one.merged_elements)
-    return Rounds(
-        steps=np.concatenate(passes.steps),
-        starts=np.array(passes.starts, dtype=np.int64),
-        reads=passes.reads,
-        wait_for=np.concatenate(passes.waits),
-        trace=np.concatenate(passes.trace),
-        known=np.cumsum([part.size for part in passes.trace]) if barrier else np.zeros(0, dtype=np.int64),
-        layer_elements=np.sum([one.entering for one in rounds], axis=0),
-        leaves=leaves,
-        count=len(rounds),
-        first_round_ways=counted.first_round_ways,
-        partial_elements_read=sum(one.partial_elements for one in rounds),
-        partial_elements_written=passes.written,
-        nnz_c=rounds[-1].merged_elements,
-        additions=sum(int(one.entering[0]) - one.merged_elements for one in rounds),
-        limits=limits,
-    )
+    def _wait_for_rows(self, number: int, steps: IntArray, wait: IntArray) -> None:
+        """Wait for the latest earlier step that completes a row which is read back."""
+        leaves = self.rounds.counted.products.size
+        sources = [node - leaves for node in self.rounds.passes[number].inputs if node - leaves in self.starts]
+        needs = steps[:, PARTIAL] > 0
+        rows = steps[needs, LAST_ROW]
+        for source in sources:
+            if len(self.last_rows[source]) > 1:
+                self.last_rows[source] = [np.concatenate(self.last_rows[source])]
+            for last in self.last_rows[source]:
+                wait[needs] = np.maximum(wait[needs], self.starts[source] + _step_of_row(last, rows))
 
 
-def _cut(one: CountedPass, limits: StepLimits) -> IntArray:
-    steps: IntArray = cut_steps(one.rows.row, one.rows.bursts, one.rows.address, one.work, limits)
-    return steps
-
-
-def _multiply_first(passes: _Passes, counted: Counted, limits: StepLimits) -> None:
-    """Add the multiply phase of a machine that merges afterwards: leaf after leaf, all products to memory."""
-    assert counted.multiplied is not None
-    steps = _cut(counted.multiplied, limits)
-    steps[:, MERGED] = 0
-    passes.add(steps, [], np.full(steps.shape[0], -1, dtype=np.int64), counted.multiplied.work.trace)
-    for leaf, products in enumerate(counted.products):
-        passes.keep(leaf, int(products))
-
-
-def _waits(steps: IntArray, passes: _Passes, sources: list[int]) -> IntArray:
-    """Return for each step the latest earlier step that completes a row it reads back."""
-    wait = np.full(steps.shape[0], -1, dtype=np.int64)
-    needs = steps[:, PARTIAL] > 0
-    rows = steps[needs, LAST_ROW]
-    for source in sources:
-        wait[needs] = np.maximum(wait[needs], passes.starts[source] + _step_of_row(passes.steps[source], rows))
-    return wait
-
-
-def _step_of_row(steps: IntArray, rows: IntArray) -> IntArray:
-    """Return the step in which each row's result is complete."""
-    if not steps.shape[0]:
-        return np.full(rows.shape, -1, dtype=np.int64)
-    last = steps[:, LAST_ROW]
+def _step_of_row(last: IntArray, rows: IntArray) -> IntArray:
+    """Return the step in which each row's result is complete, ``last`` being the last row of each."""
     right = np.searchsorted(last, rows, side="right")
     complete = (right > 0) & (last[np.maximum(right - 1, 0)] == rows)
     return np.where(complete, right - 1, np.minimum(right, last.size - 1))

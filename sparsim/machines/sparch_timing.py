@@ -9,35 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels.dram import ACTIVATIONS, OCCUPIED, TURNS
-from sparsim.kernels.pipeline import run_pipeline
-from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
-from sparsim.kernels.records import (
-    Fetched,
-    Prefetched,
-    PrefetchParams,
-    Requests,
-    StepLimits,
-    Timing,
-    TimingParams,
-    Visits,
-)
-from sparsim.kernels.requests import Rates, StepRequests, StepWork, lay_out_visits, lay_out_work
+from sparsim.kernels.pipeline import Pipeline
+from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, Prefetcher
+from sparsim.kernels.records import Fetched, PrefetchParams, TimingParams
+from sparsim.kernels.requests import Rates
+from sparsim.kernels.visits import Replay, StepVisits
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
+from sparsim.machines.sparch_blocks import Addresses, Layout
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_cycle import CycleRun
-from sparsim.machines.sparch_rounds import (
-    A_ADDRESS,
-    A_BURSTS,
-    A_ELEMENTS,
-    MERGED,
-    OUTPUT,
-    PARTIAL,
-    PRODUCTS,
-    SLOTS,
-    Rounds,
-)
+from sparsim.machines.sparch_rounds import Rounds
 from sparsim.matrix import IntArray
+from sparsim.threads import one_ahead
 
 __all__ = ["STAGES", "Tally", "cycle_tally", "quantum", "time_rounds"]
 
@@ -45,11 +29,9 @@ STEP_ELEMENTS = 256
 STEPS = 32
 SHARES = 8  # steps that every buffer holds at least: what is inside a step does not overlap with itself
 TICKS = 256
-PAGE = 4096
 UNLIMITED = 1 << 60
 STAGES = ("fetch_a", "look_ahead", "fetch_b", "multiply", "merge", "write")
 MEMORY_STAGES = [0, 2, 5]
-FETCH_B = 2
 POLICIES = {"farthest": FARTHEST, "oracle": FARTHEST, "lru": LRU, "off": OFF}
 
 
@@ -115,59 +97,62 @@ def time_rounds(
     widths : bytes of one element of A, B or C, and of a partial result.
     replayed : what prefetchers did in earlier runs of the same rounds; this one's is looked up there, or put there.
     """
-    steps, burst = rounds.steps, config.dram.burst_bytes
     element, coo = widths
-    base = _addresses(rounds, row_elements, nnz_a, config, widths)
-    params = _prefetch_params(config, element, base[1])
-    fetched = _prefetch(rounds, row_elements, params, {} if replayed is None else replayed)
-    asks = StepRequests(
-        a_address=steps[:, A_ADDRESS],
-        a_bursts=steps[:, A_BURSTS],
-        output=steps[:, OUTPUT],
-        final=int(rounds.starts[-2]),
-        base=(base[2], base[3]),
-        width=(coo, element),
-        burst=burst,
-    )
-    visits, moved = lay_out_visits(asks, _read_back(rounds, base[2], coo, burst), fetched.requests)
-    bus = dict(zip(("a", "partial_read", "b", "partial_write", "c"), moved.tolist(), strict=True))
-    timing = _pipeline(rounds, fetched, visits, config)
+    start = np.concatenate(([0], np.cumsum(row_elements))).astype(np.int64)
+    size_b = int(start[-1]) * element + row_elements.size * config.prefetch.pointer_bytes
+    addresses = Addresses.of((nnz_a * element, size_b, rounds.partial_elements_written * coo))
+    params = _prefetch_params(config, element, addresses.b)
+    replay = _replay(rounds, row_elements, params, {} if replayed is None else replayed)
+    lines = StepVisits(replay, rounds.trace, start, params)
+    rates, pipeline = _pipeline(rounds, config)
+    layout = Layout(rounds, lines, addresses, rates, widths, config.dram.burst_bytes)
+    steps = 0
+    for work, visits in one_ahead(layout.all()):
+        pipeline.feed(work, visits)
+        steps += work.wait_for.size
+    timing, fetched = pipeline.finish(), replay.fetched
+    if replayed is not None:
+        replayed.clear()
+        replayed[_replay_key(rounds, params)] = fetched
     busy = timing.busy / TICKS
     busy[MEMORY_STAGES] /= config.dram.channels
-    a_elements = int(steps[:, A_ELEMENTS].sum())
+    rows = [one.work for one in rounds.passes]
+    a_elements = sum(int(one.a_elements.sum()) for one in rows)
+    moved = dict(zip(("a", "partial_read", "b", "partial_write", "c"), layout.moved.tolist(), strict=True))
     payload = {
         "a": a_elements * element,
-        "b": fetched.fetched_bytes,
+        "b": lines.fetched_bytes,
         "partial_read": rounds.partial_elements_read * coo,
         "partial_write": rounds.partial_elements_written * coo,
         "c": rounds.nnz_c * element,
     }
     occupied = timing.channels[:, OCCUPIED] / TICKS
+    counted = rounds.counted
     return Tally(
         cycles=int(-(-timing.total // TICKS)),
         busy=busy,
         blocked=timing.blocked / TICKS,
         dram_busy=float(occupied.mean()),
         busiest_channel=float(occupied.max()),
-        layer_elements=rounds.layer_elements,
-        leaves=rounds.leaves,
-        first_round_ways=rounds.first_round_ways,
+        layer_elements=np.sum([one.entering for one in counted.rounds], axis=0),
+        leaves=counted.products.size,
+        first_round_ways=counted.first_round_ways,
         counts={
-            **{f"bus_{stream}": bus[stream] for stream in STREAMS},
+            **{f"bus_{stream}": moved[stream] for stream in STREAMS},
             **{f"payload_{stream}": payload[stream] for stream in STREAMS},
             "a_elements": a_elements,
-            "products": int(steps[:, PRODUCTS].sum()),
-            "slots": int(steps[:, SLOTS].sum()),
-            "rounds": rounds.count,
+            "products": sum(int(one.products.sum()) for one in rows),
+            "slots": sum(int(one.slots.sum()) for one in rows),
+            "rounds": len(counted.rounds),
             "partial_elements_read": rounds.partial_elements_read,
             "partial_elements_written": rounds.partial_elements_written,
             "nnz_c": rounds.nnz_c,
-            "additions": rounds.additions,
-            "line_hits": fetched.hits,
+            "additions": sum(int(one.entering[0]) - one.merged_elements for one in counted.rounds),
+            "line_hits": fetched.visits - fetched.misses,
             "line_misses": fetched.misses,
             "row_activations": int(timing.channels[:, ACTIVATIONS].sum()),
             "bus_turnarounds": int(timing.channels[:, TURNS].sum()),
-            "steps": steps.shape[0],
+            "steps": steps,
         },
     )
 
@@ -203,22 +188,6 @@ def cycle_tally(tally: Tally, run: CycleRun, config: SpArchConfig) -> Tally:
     )
 
 
-def _addresses(
-    rounds: Rounds, row_elements: IntArray, nnz_a: int, config: SpArchConfig, widths: tuple[int, int]
-) -> list[int]:
-    """Return where A, B, partial results and C begin, each on a page."""
-    element, partial = widths
-    sizes = [
-        nnz_a * element,
-        int(row_elements.sum()) * element + row_elements.size * config.prefetch.pointer_bytes,
-        rounds.partial_elements_written * partial,
-    ]
-    base = [0]
-    for size in sizes:
-        base.append(-(-(base[-1] + size) // PAGE) * PAGE)
-    return base
-
-
 def _prefetch_params(config: SpArchConfig, element: int, address: int) -> PrefetchParams:
     settings = config.prefetch
     return PrefetchParams(
@@ -235,53 +204,36 @@ def _prefetch_params(config: SpArchConfig, element: int, address: int) -> Prefet
     )
 
 
-def _prefetch(
+@dataclass
+class _Replayed:
+    """What a prefetcher did in an earlier run."""
+
+    fetched: Fetched
+
+    def go_on(self, elements: int) -> None:
+        raise AssertionError("an earlier run came to its end")
+
+
+def _replay_key(rounds: Rounds, params: PrefetchParams) -> Hashable:
+    return params._replace(address=0), rounds.barrier
+
+
+def _replay(
     rounds: Rounds, row_elements: IntArray, params: PrefetchParams, replayed: dict[Hashable, Fetched]
-) -> Prefetched:
-    key = (params._replace(address=0), rounds.known.size > 0)
-    fetched = replayed.get(key)
-    if fetched is None:
-        known = rounds.known if rounds.known.size else np.array([rounds.trace.size])
-        fetched = prefetch(rounds.trace, row_elements, known, params)
-        replayed.clear()
-        replayed[key] = fetched
-    return assign_steps(fetched, rounds.trace, row_elements, np.cumsum(rounds.steps[:, PRODUCTS]), params)
+) -> Replay:
+    fetched = replayed.get(_replay_key(rounds, params))
+    if fetched is not None:
+        return _Replayed(fetched)
+    return Prefetcher(rounds.trace, row_elements, rounds.known, params)
 
 
-def _read_back(rounds: Rounds, address: int, width: int, burst: int) -> Requests:
-    """Return the requests for partial results: each input of a round is read evenly over the rows it is merged with."""
-    chunk = -(-16 * width // burst) * burst
-    found = []
-    for number, reads in enumerate(rounds.reads):
-        first, stop = rounds.starts[number], rounds.starts[number + 1]
-        needed = np.cumsum(rounds.steps[first:stop, PARTIAL])
-        for place, elements in reads:
-            if not elements:
-                continue
-            begin = (address + place * width) // burst * burst
-            end = -(-(address + (place + elements) * width) // burst) * burst
-            at = np.arange(begin, end, chunk)
-            share = (np.maximum(at - address - place * width, 0)) * needed[-1] // (elements * width)
-            found.append((first + np.searchsorted(needed, share, side="right"), at, np.minimum(chunk, end - at)))
-    if not found:
-        return Requests(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
-    step, at, size = (np.concatenate(part) for part in zip(*found, strict=True))
-    order = np.argsort(step, kind="stable")
-    return Requests(step[order], at[order], size[order])
+def _pipeline(rounds: Rounds, config: SpArchConfig) -> tuple[Rates, Pipeline]:
+    """Return the stages' rates, and the pipeline before the first step.
 
-
-def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArchConfig) -> Timing:
-    steps = rounds.steps
+    The buffer of lines and partial results holds at least a step of whole rows of B.
+    """
     ahead, partials = max(config.prefetch.run_ahead, 1), config.partial_fifo.elements
-    work = StepWork(
-        a_elements=steps[:, A_ELEMENTS],
-        slots=steps[:, SLOTS],
-        merged=steps[:, MERGED],
-        partial=steps[:, PARTIAL],
-        output=steps[:, OUTPUT],
-        lines=fetched.visits,
-        lines_ahead=fetched.ahead,
-    )
+    lines_of_step = rounds.limits.rows + -(-rounds.limits.quantum // config.prefetch.line_elements)
     rates = Rates(
         look_ahead=config.look_ahead_fifo.elements_per_cycle,
         multiply=config.multipliers.groups,
@@ -289,15 +241,13 @@ def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArc
         ticks=TICKS,
         lines=ahead,
         partials=partials,
+        held=max(ahead, lines_of_step) * partials,
     )
-    service, size = lay_out_work(work, rates)
-    held = max(ahead, _lines_of_step(rounds.limits, config)) * partials
-    np.minimum(size[:, FETCH_B], held, out=size[:, FETCH_B])
     capacity = np.array(
         [
             config.look_ahead_fifo.elements,
             config.look_ahead_fifo.elements,
-            held,
+            rates.held,
             config.merge.fifo_elements << config.merge.layers,
             config.writer.fifo_elements,
             -1,
@@ -314,10 +264,4 @@ def _pipeline(rounds: Rounds, fetched: Prefetched, visits: Visits, config: SpArc
         wait_stage=0,
     )
     dram = dram_params(config.dram, config.clock_ghz * TICKS)
-    one_lane = np.zeros((0, len(STAGES)), dtype=np.int64)
-    return run_pipeline(service, size, one_lane, rounds.wait_for, visits, params, dram)
-
-
-def _lines_of_step(limits: StepLimits, config: SpArchConfig) -> int:
-    """Return the most lines that the rows of B of a step have, but for pointers of empty rows."""
-    return limits.rows + -(-limits.quantum // config.prefetch.line_elements)
+    return rates, Pipeline(params, dram, np.array([False, False, True]))

@@ -14,10 +14,11 @@ from strategies import matrix_pairs
 
 from sparsim.kernels.condense import column_products, column_sizes, outer_products, rows_by_length
 from sparsim.kernels.records import MergeTree, Operands, StepLimits
-from sparsim.kernels.steps import FIELDS, cut_steps
+from sparsim.kernels.steps import FIELDS
 from sparsim.machines import sparch_counting
-from sparsim.machines.sparch_counting import RoundCounter
+from sparsim.machines.sparch_counting import Counted, RoundCounter
 from sparsim.machines.sparch_leaves import CondensedLeaves
+from sparsim.machines.sparch_rounds import Rounds
 from sparsim.matrix import Csr
 from sparsim.threads import using_threads
 
@@ -62,9 +63,13 @@ def one_round(a, b, inputs, layers, dense_columns=None):
     return counter.count([], leaves.round(position, internal), internal)
 
 
-def steps_of(counted, quantum=256, rows=256):
+def steps_of(counted, quantum=256, rows=256, room=64):
+    """Cut a pass into blocks of ``room`` steps, or as many as a row has, and put them together."""
     limits = StepLimits(quantum, rows, BURST)
-    return cut_steps(counted.rows.row, counted.rows.bursts, counted.rows.address, counted.work, limits)
+    whole = Counted(np.zeros(0, dtype=np.int64), None, [counted], 0)
+    blocks = [block.steps.copy() for block in Rounds(whole, limits, False).blocks(room)]
+    assert all(block.size for block in blocks[:-1])
+    return np.concatenate(blocks)
 
 
 def multiplied_places(a, inputs):
@@ -159,6 +164,7 @@ def test_steps_add_up_to_the_round_and_stay_below_the_quantum(pair, data):
     quantum, rows = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
     result = one_round(a, b, inputs, 3)
     steps = steps_of(result, quantum, rows)
+    assert np.array_equal(steps, steps_of(result, quantum, rows, room=data.draw(st.sampled_from([1, 2, 5]))))
     leaves = frozenset().union(*(part for part in inputs if len(part) == 1))
     total = dict(zip(FIELDS, steps.sum(axis=0), strict=True))
     assert total["products"] == reference.product_count(a, b, leaves)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import drams, pipelines
 
 from sparsim.kernels.dram import ACTIVATIONS, SEEN
-from sparsim.kernels.pipeline import run_pipeline
-from sparsim.kernels.records import DramParams, TimingParams, Visits
+from sparsim.kernels.pipeline import Pipeline
+from sparsim.kernels.records import DramParams, Steps, TimingParams, Visits
 
 # a memory that is nothing but channels: no rows to open, nothing queued, no turns
 PLAIN = DramParams(**dict.fromkeys(DramParams._fields, 0))._replace(
@@ -19,28 +22,30 @@ PLAIN = DramParams(**dict.fromkeys(DramParams._fields, 0))._replace(
 )
 
 
-def run_fast(case, dram=PLAIN):
-    """Run a drawn pipeline; its requests, (burst, bursts), are asked of ``dram``."""
+def run_fast(case, dram=PLAIN, cuts=()):
+    """Run a drawn pipeline, its steps cut into blocks; its requests, (burst, bursts), are asked of ``dram``."""
     steps, stages = len(case["service"]), len(case["latency"])
     kinds = [(j, kind) for j, kind in enumerate(case["memory"]) if kind]
-    first = np.zeros((max(len(kinds), 1), steps + 1), dtype=np.int64)
-    asked = []
-    for visit, (j, _) in enumerate(kinds):
-        for s in range(steps):
-            first[visit, s] = len(asked)
-            asked += case["asks"][s][j]
-        first[visit, steps] = len(asked)
-    requests = np.array(asked, dtype=np.int64).reshape(-1, 2) * dram.burst
-    is_write = np.array([kind == "write" for _, kind in kinds] or [False], dtype=np.bool_)
-    visits = Visits(first, requests[:, 0].copy(), requests[:, 1].copy(), is_write)
     memory = np.full(stages, -1, dtype=np.int64)
     for visit, (j, _) in enumerate(kinds):
         memory[j] = visit
-    grid = lambda name: np.array(case[name], dtype=np.int64).reshape(steps, stages)  # noqa: E731
     line = lambda name: np.array(case[name], dtype=np.int64)  # noqa: E731
-    limits = (line("latency"), line("capacity"), line("window"), line("lanes"))
-    params = TimingParams(*limits, memory, case["wait_stage"])
-    return run_pipeline(grid("service"), grid("size"), grid("lane"), line("wait_for"), visits, params, dram)
+    params = TimingParams(*map(line, ("latency", "capacity", "window", "lanes")), memory, case["wait_stage"])
+    is_write = np.array([kind == "write" for _, kind in kinds] or [False], dtype=np.bool_)
+    pipeline = Pipeline(params, dram, is_write)
+    for begin, stop in pairwise([0, *sorted(cuts), steps]):
+        first = np.zeros((is_write.size, stop - begin + 1), dtype=np.int64)
+        asked = []
+        for visit, (j, _) in enumerate(kinds):
+            for s in range(begin, stop):
+                first[visit, s - begin] = len(asked)
+                asked += case["asks"][s][j]
+            first[visit, stop - begin] = len(asked)
+        requests = np.array(asked, dtype=np.int64).reshape(-1, 2) * dram.burst
+        grid = lambda name: np.array(case[name][begin:stop], dtype=np.int64).reshape(-1, stages)  # noqa: B023, E731
+        block = Steps(grid("service"), grid("size"), grid("lane"), line("wait_for")[begin:stop])
+        pipeline.feed(block, Visits(first, requests[:, 0].copy(), requests[:, 1].copy()))
+    return pipeline.finish()
 
 
 def run_slow(case, dram):
@@ -52,12 +57,13 @@ def run_slow(case, dram):
 
 
 @settings(max_examples=400, deadline=None)
-@given(pipelines(), drams())
-def test_equals_the_event_simulation(case, fields):
+@given(pipelines(), drams(), st.data())
+def test_equals_the_event_simulation(case, fields, data):
+    """However the steps are cut into blocks."""
     params = DramParams(**fields)
     dram = reference.Dram(params)
     expected = run_slow(case, dram)
-    timing = run_fast(case, params)
+    timing = run_fast(case, params, data.draw(st.lists(st.integers(0, len(case["service"])), max_size=4)))
     assert timing.total == max(expected.total, dram.finish())
     assert list(timing.channels[:, SEEN]) == [channel.done for channel in dram.channels]
     assert list(timing.channels[:, ACTIVATIONS]) == [len(channel.activations) for channel in dram.channels]
@@ -125,3 +131,20 @@ def test_writes_leave_when_they_are_queued_and_count_until_they_are_written():
 def test_a_step_larger_than_its_buffer_is_refused():
     with pytest.raises(ValueError, match="larger than a buffer"):
         run_fast(tandem(1, (1, 1), capacity=255))
+
+
+def test_steps_that_have_left_are_forgotten():
+    """Room is taken for what is under way, however many steps go through, the empty ones too."""
+    params = TimingParams(*np.array([[0, 0], [64, -1], [-1, -1], [1, 1], [-1, -1]]), -1)
+    pipeline = Pipeline(params, PLAIN, np.array([False]))
+    for at in range(50):
+        service, size = np.ones((2, 100, 2), dtype=np.int64)
+        size[:] = at % 2
+        nothing = np.full(100, -1, dtype=np.int64)
+        none = np.zeros(0, dtype=np.int64)
+        pipeline.feed(
+            Steps(service, size, np.zeros((0, 2), dtype=np.int64), nothing),
+            Visits(np.zeros((1, 101), dtype=np.int64), none, none),
+        )
+    assert pipeline.finish().total == 50 * 100 + 1
+    assert pipeline._line.wait_for.size <= 1000

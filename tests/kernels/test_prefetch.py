@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, assign_steps, prefetch
-from sparsim.kernels.records import PrefetchParams
+from sparsim.kernels import visits
+from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, Prefetcher
+from sparsim.kernels.records import PrefetchParams, Requests
 
 POLICIES = {"farthest": FARTHEST, "lru": LRU, "off": OFF}
 WIDTH, POINTER, BASE = 4, 4, 4096  # bytes of an element and of a row pointer, and where B begins
@@ -35,7 +40,7 @@ def buffers(draw):
     }
 
 
-def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None):
+def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None, cuts=()):
     params = PrefetchParams(
         lines=buffer["lines"],
         line_bytes=WIDTH * buffer["line_elements"],
@@ -52,8 +57,27 @@ def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None
         products = np.cumsum([lengths[k] for k in trace])
     row_elements = np.array(lengths, dtype=np.int64)
     rows = np.array(trace, dtype=np.int32)
-    fetched = prefetch(rows, row_elements, np.array([len(trace)]), params)
-    return assign_steps(fetched, rows, row_elements, np.asarray(products, dtype=np.int64), params)
+    prefetcher = Prefetcher(rows, row_elements, np.array([len(trace)]), params)
+    return visits_of(prefetcher, rows, row_elements, products, params, cuts)
+
+
+def visits_of(prefetcher, trace, row_elements, products, params, cuts=()):
+    """What a prefetcher does for steps that are cut into blocks, put together again."""
+    start = np.concatenate(([0], np.cumsum(row_elements)))
+    found = visits.StepVisits(prefetcher, trace, start, params)
+    each = np.diff(products, prepend=0)
+    bounds = [0, *sorted(cuts), len(each)]
+    blocks = [found.of(each[begin:stop], stop == len(each)) for begin, stop in pairwise(bounds)]
+    steps = [block.requests.step + begin for block, begin in zip(blocks, bounds, strict=False)]
+    asked = [np.concatenate([block.requests[at] for block in blocks]) for at in (1, 2)]
+    done = prefetcher.fetched
+    return SimpleNamespace(
+        hits=done.visits - done.misses,
+        misses=done.misses,
+        fetched_bytes=found.fetched_bytes,
+        visits=np.concatenate([block.visits for block in blocks]),
+        requests=Requests(np.concatenate(steps), *asked),
+    )
 
 
 def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
@@ -92,21 +116,23 @@ def test_visits_and_requests_belong_to_the_step_that_multiplies_them(case, buffe
     trace, lengths = case
     total = sum(lengths[k] for k in trace)
     products = sorted([*data.draw(st.lists(st.integers(0, total), max_size=5)), total])
-    got = run(trace, lengths, buffer, pointer_bytes=0, products=products)
+    cuts = data.draw(st.lists(st.integers(0, len(products) - 1), max_size=3))
+    with mock.patch.object(visits, "REPLAYED", data.draw(st.integers(1, 5))):
+        got = run(trace, lengths, buffer, pointer_bytes=0, products=products, cuts=cuts)
     before = np.cumsum([0, *(lengths[k] for k in trace)])
     place = np.cumsum([0, *lengths]) * WIDTH
     line = WIDTH * buffer["line_elements"]
-    visits = reference.line_visits(trace, [WIDTH * length for length in lengths], line)
+    seen = reference.line_visits(trace, [WIDTH * length for length in lengths], line)
     step_of = [
         next(s for s, done in enumerate(products) if done > before[element] + segment * buffer["line_elements"])
-        for element, (_, segment) in visits
+        for element, (_, segment) in seen
     ]
     assert list(got.visits) == list(np.bincount(step_of, minlength=len(products)))
     fetching = naive(trace, lengths, buffer, pointer_bytes=0).fetching
     assert list(got.requests.step) == [step_of[visit] for visit in fetching]
     lying = []
     for visit in fetching:
-        row, segment = visits[visit][1]
+        row, segment = seen[visit][1]
         begin = BASE + place[row] + segment * line
         lying.append(set(range(begin, min(begin + line, BASE + place[row + 1]))))
     assert bytes_asked(got.requests) == lying
@@ -137,7 +163,8 @@ def test_bursts_hold_what_is_fetched(case, buffer, burst):
 def test_bursts_cost_whole_transfers(burst):
     params = PrefetchParams(0, 576, 8, True, OFF, 0, 12, 0, burst, 0)
     trace, lengths = np.array([0, 1, 1], dtype=np.int64), np.array([1, 2], dtype=np.int64)
-    got = assign_steps(prefetch(trace, lengths, np.array([3]), params), trace, lengths, np.array([1, 3, 5]), params)
+    prefetcher = Prefetcher(trace, lengths, np.array([3]), params)
+    got = visits_of(prefetcher, trace, lengths, np.array([1, 3, 5]), params)
     assert got.fetched_bytes == 12 + 24 + 24
     # bytes 12 to 36 touch two bursts of 32 or one of 64
     assert list(got.requests.size) == [burst, 64, 64]

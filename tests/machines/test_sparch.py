@@ -6,6 +6,7 @@ import dataclasses
 import math
 from functools import lru_cache
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from strategies import csr_matrices, matrix_pairs
 
 from sparsim.energy import load_table
 from sparsim.errors import ConfigError
-from sparsim.machines import STREAMS, machine
+from sparsim.kernels import visits
+from sparsim.machines import STREAMS, machine, sparch_blocks
 from sparsim.matrix import Csr
 from sparsim.report import build_report
 from sparsim.simulate import gemm, product
@@ -545,6 +547,14 @@ def test_rows_of_dram_are_opened_where_streams_jump():
     short = run(Workload(Operand.of(Csr.build((1, LONG), np.array([0, 2000]), rows)), pairs))
     assert short.details["row_activations"] > 1000
     assert sum(short.dram_bytes.values()) < 500 * 1024
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrix_pairs(), schedules(), buffers(), st.sampled_from([1, 2, 5]))
+def test_steps_may_come_in_blocks_of_any_size(pair, schedule, buffer, steps):
+    whole = sparch(**schedule | buffer).run(workload(*pair))
+    with mock.patch.object(sparch_blocks, "BLOCK", steps), mock.patch.object(visits, "REPLAYED", steps):
+        assert sparch(**schedule | buffer).run(workload(*pair)) == whole
 
 
 @settings(max_examples=60, deadline=None)
