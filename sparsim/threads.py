@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sparsim.errors import ConfigError
 
-__all__ = ["cores", "in_turn", "threads", "using_threads"]
+__all__ = ["cores", "in_turn", "one_ahead", "threads", "using_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,3 +61,15 @@ def in_turn(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             done = ahead.pop(0)
             ahead.extend(pool.submit(function, item) for item in islice(rest, 1))
             yield done.result()
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Return the items; with two threads or more, the next one is made while the last one is used."""
+    if threads() < 2:
+        yield from items
+        return
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 
 import sparsim as ss
 from sparsim.errors import ConfigError
-from sparsim.machines import sparch_counting
-from sparsim.threads import cores, in_turn, threads, using_threads
+from sparsim.machines import sparch_blocks, sparch_counting
+from sparsim.threads import cores, in_turn, one_ahead, threads, using_threads
 
 
 def test_answers_come_in_the_order_of_the_questions():
@@ -46,6 +46,27 @@ def test_an_error_in_a_thread_is_raised():
 
     with using_threads(2), pytest.raises(ValueError, match="item 0"):
         list(in_turn(fail, range(4)))
+    with using_threads(2), pytest.raises(ValueError, match="item 0"):
+        list(one_ahead(map(fail, range(4))))
+
+
+def test_one_item_is_made_while_another_is_used():
+    made = []
+
+    def make(item):
+        made.append((item, threading.get_ident()))
+        return item
+
+    for count in (1, 2):
+        made.clear()
+        with using_threads(count):
+            items = one_ahead(map(make, range(1, 5)))
+            assert next(items) == 1
+            for _ in range(200 * (count - 1)):
+                time.sleep(0.005 * (len(made) < count))
+            assert [item for item, _ in made] == list(range(1, count + 1))
+            assert list(items) == [2, 3, 4]
+        assert (made[0][1] == threading.get_ident()) == (count == 1)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
@@ -57,6 +78,7 @@ def test_impossible_numbers_of_threads(count):
 @pytest.mark.parametrize("overrides", [{}, {"merge.layers": 2}, {"condense": False}])
 def test_reports_do_not_depend_on_threads(monkeypatch, overrides):
     monkeypatch.setattr(sparch_counting, "RUN_ELEMENTS", 100)
+    monkeypatch.setattr(sparch_blocks, "BLOCK", 20)
     rng = np.random.default_rng(1)
     matrix = sp.random_array((300, 300), density=0.03, rng=rng, format="csr")
     one, three = (ss.simulate(matrix, overrides=overrides, threads=count).to_dict() for count in (1, 3))
