@@ -381,14 +381,14 @@ class Pipeline:
     def feed(self, block: Steps, visits: Visits) -> None:
         """Take in some steps, and go on until the first stage has passed them all."""
         count = block.wait_for.size
-        oldest = _oldest(self._line)
-        _forget(self._line, self._asked, oldest)
-        kept = self._line.steps - oldest
-        self._line = self._line._replace(gone=self._line.gone + oldest, steps=kept)
-        asked = int((self._asked.first[:, kept] + visits.first[:, count] - visits.first[:, 0]).max(initial=0))
-        self._make_room(kept + count, asked)
+        asked = visits.first[:, count] - visits.first[:, 0]
+        if not self._fits(count, asked):
+            oldest = _oldest(self._line)
+            _forget(self._line, self._asked, oldest)
+            self._line = self._line._replace(gone=self._line.gone + oldest, steps=self._line.steps - oldest)
+            self._make_room(count, asked)
         _take_in(self._line, self._asked, block, visits)
-        self._line = self._line._replace(steps=kept + count)
+        self._line = self._line._replace(steps=self._line.steps + count)
         _go_on(self._line, self._asked, self._is_write, self._wait_stage, self._memory, True)
 
     def finish(self) -> Timing:
@@ -406,22 +406,38 @@ class Pipeline:
         total = max(int(finish_writes(self._memory)), int(of_stages[:, DEPARTED].max()))
         return Timing(total, of_stages[:, BUSY].copy(), of_stages[:, BLOCKED].copy(), channel_counters(self._memory))
 
-    def _make_room(self, steps: int, requests: int) -> None:
-        line, asked = self._line, self._asked
+    def _fits(self, count: int, asked: Array) -> bool:
+        line, there = self._line, self._asked
+        return (
+            line.gone + line.steps + count <= line.left.size
+            and line.steps + count <= line.wait_for.size
+            and int((there.first[:, line.steps] + asked).max()) <= there.size.shape[1]
+        )
+
+    def _make_room(self, count: int, asked: Array) -> None:
+        line, there = self._line, self._asked
+        requests = int((there.first[:, line.steps] + asked).max())
+        steps = line.steps + count
         if line.gone + steps > line.left.size:
-            line = line._replace(left=_larger(line.left, 2 * (line.gone + steps)))
+            line = line._replace(left=_larger(line.left, _with_spare(line.gone + steps)))
         if steps > line.wait_for.size:
-            one, each = 2 * steps, 2 * steps * line.stages
+            one = _with_spare(steps)
+            each = one * line.stages
             depart = _larger(line.depart, each)
             finish, lane = depart, line.lane
             if line.deepest > 1:
                 finish, lane = _larger(line.finish, each), _larger(line.lane, each)
             wait_for, size = _larger(line.wait_for, one), _larger(line.size, each)
             line = line._replace(wait_for=wait_for, size=size, depart=depart, finish=finish, lane=lane)
-            asked = asked._replace(first=_larger(asked.first, one + 1))
-        if requests > asked.size.shape[1]:
-            asked = asked._replace(address=_larger(asked.address, 2 * requests), size=_larger(asked.size, 2 * requests))
-        self._line, self._asked = line, asked
+            there = there._replace(first=_larger(there.first, one + 1))
+        if requests > there.size.shape[1]:
+            room = _with_spare(requests)
+            there = there._replace(address=_larger(there.address, room), size=_larger(there.size, room))
+        self._line, self._asked = line, there
+
+
+def _with_spare(needed: int) -> int:
+    return needed + needed // 4
 
 
 def _larger(array: Array, room: int) -> Array:

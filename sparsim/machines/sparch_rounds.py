@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from sparsim.kernels.records import StepLimits
 from sparsim.kernels.steps import FIELDS, cut_steps, pieces_of
@@ -138,7 +139,9 @@ class _Waits:
     def __init__(self, rounds: Rounds) -> None:
         self.rounds = rounds
         self.starts: dict[int, int] = {}
-        self.last_rows: dict[int, list[IntArray]] = {}
+        self.last_rows: dict[int, list[npt.NDArray[np.integer]]] = {}
+        rows = max(int(one.rows.row[-1]) if one.rows.row.size else 0 for one in rounds.passes)
+        self.row_type = np.int32 if rows < 1 << 31 else np.int64
         self.done = 0
 
     def of(self, number: int, steps: IntArray) -> IntArray:
@@ -150,7 +153,7 @@ class _Waits:
         else:
             self._wait_for_rows(number, steps, wait)
             if number < len(self.rounds.passes) - 1:
-                self.last_rows.setdefault(number, []).append(steps[:, LAST_ROW].copy())
+                self.last_rows.setdefault(number, []).append(steps[:, LAST_ROW].astype(self.row_type))
         self.starts.setdefault(number, self.done)
         self.done += steps.shape[0]
         return wait
@@ -168,7 +171,7 @@ class _Waits:
                 wait[needs] = np.maximum(wait[needs], self.starts[source] + _step_of_row(last, rows))
 
 
-def _step_of_row(last: IntArray, rows: IntArray) -> IntArray:
+def _step_of_row(last: npt.NDArray[np.integer], rows: IntArray) -> IntArray:
     """Return the step in which each row's result is complete, ``last`` being the last row of each."""
     right = np.searchsorted(last, rows, side="right")
     complete = (right > 0) & (last[np.maximum(right - 1, 0)] == rows)
