@@ -24,7 +24,7 @@ on only until the first stage has passed its last step.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,91 +40,57 @@ from sparsim.kernels.dram import (
     read_request,
     write_request,
 )
+from sparsim.kernels.line import (
+    ARRIVAL,
+    BLOCKED,
+    BUSY,
+    CAPACITY,
+    DEPARTED,
+    FIELDS,
+    FINISHED,
+    FLYING,
+    HELD,
+    LANDED,
+    LATENCY,
+    MEMORY,
+    NEEDS,
+    NEVER,
+    NEXT,
+    NOTHING,
+    OLDEST,
+    READY,
+    RESULT,
+    ROOM,
+    ROOM_FREE,
+    START,
+    TURN,
+    UNKNOWN,
+    WAITS,
+    WINDOW,
+    WINDOW_FREE,
+    Asked,
+    Line,
+    empty_line,
+    lane_of,
+    put,
+    record_of_lane,
+)
 from sparsim.kernels.records import DramParams, Steps, Timing, TimingParams, Visits
 
 __all__ = ["Pipeline"]
 
 Array = npt.NDArray[Any]
 
-FIELDS = 16  # of a stage, a power of two
-LATENCY, CAPACITY, WINDOW, MEMORY, NEXT, READY, FLYING, LANDED = range(8)
-WINDOW_FREE, BUSY, BLOCKED, WAITS, START, DEPARTED, NEEDS, LANES = range(8, 16)
-LANE_FIELDS = 4
-HELD, OLDEST, ROOM_FREE, FINISHED = range(LANE_FIELDS)  # all but FINISHED are of the buffer in front of the lane
-ARRIVAL, ROOM, RESULT, TURN, NOTHING = range(5)  # what a stage's next step waits for; NOTHING: to be looked at
-NEVER = 1 << 62
-UNKNOWN = -1
-
-
-class _Line(NamedTuple):
-    """The pipeline: what is given of the steps at hand, and what is known so far; of one dimension, stage by stage.
-
-    ``depart`` is the service time until a step has left. ``finish`` is the same array where steps cannot overtake one
-    another. An empty ``lane`` is one lane. ``left`` is when each of all steps left the last stage, ``gone`` how many
-    steps came before those at hand.
-    """
-
-    stage: Array
-    lanes: Array
-    size: Array
-    lane: Array
-    wait_for: Array
-    finish: Array
-    depart: Array
-    left: Array
-    gone: int
-    steps: int
-    stages: int
-    deepest: int
-
-
-class _Asked(NamedTuple):
-    """What the steps at hand ask of the memory at each visit: ``first`` int64 [visits, steps + 1] and more room."""
-
-    first: Array
-    address: Array
-    size: Array
-
-
-@kernel
-def _lay_out(params: TimingParams) -> tuple[Array, Array]:
-    """Return the state before the first step: stages and lanes, a record of FIELDS or LANE_FIELDS for each."""
-    stages, deepest = params.latency.size, 1
-    for j in range(stages):
-        deepest = max(deepest, params.lanes[j])
-    stage = np.zeros(stages * FIELDS, dtype=np.int64)
-    for j in range(stages):
-        stage[j * FIELDS + LATENCY] = params.latency[j]
-        stage[j * FIELDS + CAPACITY] = params.capacity[j] if j + 1 < stages else UNKNOWN
-        stage[j * FIELDS + WINDOW] = params.window[j]
-        stage[j * FIELDS + MEMORY] = params.memory[j]
-        stage[j * FIELDS + WAITS] = j == params.wait_stage
-        stage[j * FIELDS + LANES] = params.lanes[j]
-        stage[j * FIELDS + READY] = NEVER
-    return stage, np.zeros(stages * deepest * LANE_FIELDS, dtype=np.int64)
-
 
 @inlined
-def _lane(line: _Line, s: int, j: int) -> int:
-    """Return the lane of stage j that serves step s."""
-    return line.lane[(s * line.stages + j) & INDEX] if line.lane.size > 0 else 0
-
-
-@inlined
-def _of_lane(line: _Line, s: int, j: int) -> int:
-    """Return where the lane is kept that serves step s at stage j."""
-    return ((j * line.deepest + _lane(line, s, j)) * LANE_FIELDS) & INDEX
-
-
-@inlined
-def _room(line: _Line, s: int, j: int) -> int:
+def _room(line: Line, s: int, j: int) -> int:
     """Return when the buffer behind stage j has room for step s, UNKNOWN while that hangs on a step to come."""
     stage, lanes, stages = line.stage, line.lanes, line.stages
-    at, to, own = (j * FIELDS) & INDEX, _of_lane(line, s, j + 1), _lane(line, s, j + 1)
+    at, to, own = (j * FIELDS) & INDEX, record_of_lane(line, s, j + 1), lane_of(line, s, j + 1)
     fits = stage[at + CAPACITY] - line.size[(s * stages + j) & INDEX]
     while lanes[to + HELD] > fits:
         first = lanes[to + OLDEST]
-        while first < s and _lane(line, first, j + 1) != own:
+        while first < s and lane_of(line, first, j + 1) != own:
             first += 1
         if stage[at + FIELDS + NEXT] <= first:
             return UNKNOWN
@@ -137,7 +103,7 @@ def _room(line: _Line, s: int, j: int) -> int:
 
 
 @inlined
-def _window(line: _Line, s: int, j: int) -> int:
+def _window(line: Line, s: int, j: int) -> int:
     """Return when the window of stage j has room for step s."""
     stage, at = line.stage, (j * FIELDS) & INDEX
     fits = stage[at + WINDOW] - line.size[(s * line.stages + j) & INDEX]
@@ -150,7 +116,7 @@ def _window(line: _Line, s: int, j: int) -> int:
 
 
 @inlined
-def _ready_time(line: _Line, s: int, j: int) -> int:
+def _ready_time(line: Line, s: int, j: int) -> int:
     """Return when step s, which has left the stage before j, can start, UNKNOWN while that hangs on a step to come.
 
     What it hangs on is noted.
@@ -167,7 +133,7 @@ def _ready_time(line: _Line, s: int, j: int) -> int:
             return UNKNOWN
         begin = max(begin, line.left[source & INDEX] + stage[last + LATENCY])
     if stage[at + MEMORY] < 0:
-        begin = max(begin, line.lanes[_of_lane(line, s, j) + FINISHED])
+        begin = max(begin, line.lanes[record_of_lane(line, s, j) + FINISHED])
     unblocked = begin
     if stage[at + CAPACITY] >= 0:
         free = _room(line, s, j)
@@ -182,17 +148,17 @@ def _ready_time(line: _Line, s: int, j: int) -> int:
 
 
 @inlined
-def _leave(line: _Line, s: int, j: int, start: int, end: int) -> None:
+def _leave(line: Line, s: int, j: int, start: int, end: int) -> None:
     """Record that step s started stage j at ``start`` and ends at ``end``."""
     stage, at, here = line.stage, (j * FIELDS) & INDEX, (s * line.stages + j) & INDEX
     stage[at + START] = start
     line.finish[here] = end
-    line.lanes[_of_lane(line, s, j) + FINISHED] = end
+    line.lanes[record_of_lane(line, s, j) + FINISHED] = end
     left = max(end, stage[at + DEPARTED])
     line.depart[here] = left
     stage[at + DEPARTED] = left
     if stage[at + CAPACITY] >= 0:
-        line.lanes[_of_lane(line, s, j + 1) + HELD] += line.size[here]
+        line.lanes[record_of_lane(line, s, j + 1) + HELD] += line.size[here]
     if stage[at + WINDOW] >= 0:
         stage[at + FLYING] += line.size[here]
     if j + 1 == line.stages:
@@ -201,7 +167,7 @@ def _leave(line: _Line, s: int, j: int, start: int, end: int) -> None:
 
 
 @inlined
-def _look_again(line: _Line, awake: Array, count: int, j: int, wait_stage: int) -> int:
+def _look_again(line: Line, awake: Array, count: int, j: int, wait_stage: int) -> int:
     """Put the stages on the list ``awake`` that may go on when stage j has passed a step; return its length."""
     stage, at = line.stage, (j * FIELDS) & INDEX
     if j > 0 and stage[at - FIELDS + NEEDS] == ROOM:
@@ -238,7 +204,7 @@ def _soonest(stage: Array, stages: int) -> int:
 
 
 @inlined
-def _ask(asked: _Asked, visit: int, s: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
+def _ask(asked: Asked, visit: int, s: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
     """Ask the memory for what step s needs at a visit; return when it has answered all, and the bursts."""
     end, bursts = now, np.int64(0)
     for r in range(asked.first[visit, s & INDEX], asked.first[visit, (s & INDEX) + 1]):
@@ -253,7 +219,7 @@ def _ask(asked: _Asked, visit: int, s: int, is_write: bool, now: int, memory: Ar
 
 
 @inner
-def _run(line: _Line, asked: _Asked, is_write: Array, awake: Array, wait_stage: int, memory: Array, more: bool) -> None:
+def _run(line: Line, asked: Asked, is_write: Array, awake: Array, wait_stage: int, memory: Array, more: bool) -> None:
     """Take the steps at hand through the stages, if there are ``more`` only until the first stage has passed them."""
     stage, stages = line.stage, line.stages
     count = 1 if stage[NEXT] < line.steps and stage[NEEDS] == ARRIVAL else 0  # the first stage
@@ -290,76 +256,8 @@ def _run(line: _Line, asked: _Asked, is_write: Array, awake: Array, wait_stage: 
 
 
 @kernel
-def _go_on(line: _Line, asked: _Asked, is_write: Array, wait_stage: int, memory: Array, more: bool) -> None:
+def _go_on(line: Line, asked: Asked, is_write: Array, wait_stage: int, memory: Array, more: bool) -> None:
     _run(line, asked, is_write, np.zeros(line.stages, dtype=np.int64), wait_stage, memory, more)
-
-
-@kernel
-def _oldest(line: _Line) -> int:
-    """Return the oldest step that still matters; steps that fill nothing are not waited for."""
-    stage, stages = line.stage, line.stages
-    oldest = stage[(stages - 1) * FIELDS + NEXT]
-    for j in range(stages):
-        at = j * FIELDS
-        if stage[at + WINDOW] >= 0:
-            oldest = min(oldest, stage[at + LANDED])
-        if stage[at + CAPACITY] < 0:
-            continue
-        for own in range(stage[at + FIELDS + LANES]):
-            to = ((j + 1) * line.deepest + own) * LANE_FIELDS
-            first = line.lanes[to + OLDEST]
-            while first < stage[at + NEXT] and (line.size[first * stages + j] == 0 or _lane(line, first, j + 1) != own):
-                first += 1
-            line.lanes[to + OLDEST] = first
-            oldest = min(oldest, first)
-    return oldest
-
-
-@kernel
-def _forget(line: _Line, asked: _Asked, oldest: int) -> None:
-    """Move the steps from ``oldest`` on to the front."""
-    stage, stages = line.stage, line.stages
-    for j in range(stages):
-        stage[j * FIELDS + NEXT] -= oldest
-        stage[j * FIELDS + LANDED] = max(stage[j * FIELDS + LANDED] - oldest, 0)
-    for at in range(OLDEST, line.lanes.size, LANE_FIELDS):
-        line.lanes[at] = max(line.lanes[at] - oldest, 0)
-    for s in range(line.steps - oldest):
-        line.wait_for[s] = line.wait_for[s + oldest]
-    for i in range((line.steps - oldest) * stages):
-        line.size[i] = line.size[i + oldest * stages]
-        line.depart[i] = line.depart[i + oldest * stages]
-        if line.lane.size > 0:
-            line.lane[i] = line.lane[i + oldest * stages]
-            line.finish[i] = line.finish[i + oldest * stages]
-    for visit in range(asked.first.shape[0]):
-        begin, stop = asked.first[visit, oldest], asked.first[visit, line.steps]
-        for r in range(begin, stop):
-            asked.address[visit, r - begin] = asked.address[visit, r]
-            asked.size[visit, r - begin] = asked.size[visit, r]
-        for s in range(line.steps - oldest + 1):
-            asked.first[visit, s] = asked.first[visit, s + oldest] - begin
-
-
-@kernel
-def _take_in(line: _Line, asked: _Asked, block: Steps, visits: Visits) -> None:
-    """Put the steps of a block behind those at hand."""
-    steps, count, stages = line.steps, block.wait_for.size, line.stages
-    for s in range(count):
-        line.wait_for[steps + s] = block.wait_for[s]
-        for j in range(stages):
-            line.size[(steps + s) * stages + j] = block.size[s, j]
-            line.depart[(steps + s) * stages + j] = block.service[s, j]
-            if line.lane.size > 0:
-                line.lane[(steps + s) * stages + j] = block.lane[s, j]
-    for visit in range(asked.first.shape[0]):
-        begin = visits.first[visit, 0]
-        behind = asked.first[visit, steps] - begin
-        for r in range(begin, visits.first[visit, count]):
-            asked.address[visit, r + behind] = visits.address[r]
-            asked.size[visit, r + behind] = visits.size[r]
-        for s in range(1, count + 1):
-            asked.first[visit, steps + s] = visits.first[visit, s] + behind
 
 
 class Pipeline:
@@ -371,24 +269,12 @@ class Pipeline:
     """
 
     def __init__(self, params: TimingParams, dram: DramParams, is_write: Array) -> None:
-        stage, lanes = _lay_out(params)
-        stages, visits, deepest = params.latency.size, is_write.size, int(params.lanes.max())
-        none = np.zeros(0, dtype=np.int64)
-        self._line = _Line(stage, lanes, none, none, none, none, none, none, 0, 0, stages, deepest)
-        self._asked = _Asked(*np.zeros((3, visits, 1), dtype=np.int64))
+        self._line, self._asked = empty_line(params, is_write.size)
         self._is_write, self._wait_stage, self._memory = is_write, params.wait_stage, new_memory(dram)
 
     def feed(self, block: Steps, visits: Visits) -> None:
         """Take in some steps, and go on until the first stage has passed them all."""
-        count = block.wait_for.size
-        asked = visits.first[:, count] - visits.first[:, 0]
-        if not self._fits(count, asked):
-            oldest = _oldest(self._line)
-            _forget(self._line, self._asked, oldest)
-            self._line = self._line._replace(gone=self._line.gone + oldest, steps=self._line.steps - oldest)
-            self._make_room(count, asked)
-        _take_in(self._line, self._asked, block, visits)
-        self._line = self._line._replace(steps=self._line.steps + count)
+        self._line, self._asked = put(self._line, self._asked, block, visits)
         _go_on(self._line, self._asked, self._is_write, self._wait_stage, self._memory, True)
 
     def finish(self) -> Timing:
@@ -405,43 +291,3 @@ class Pipeline:
             raise ValueError("a pipeline step is larger than a buffer it has to pass")
         total = max(int(finish_writes(self._memory)), int(of_stages[:, DEPARTED].max()))
         return Timing(total, of_stages[:, BUSY].copy(), of_stages[:, BLOCKED].copy(), channel_counters(self._memory))
-
-    def _fits(self, count: int, asked: Array) -> bool:
-        line, there = self._line, self._asked
-        return (
-            line.gone + line.steps + count <= line.left.size
-            and line.steps + count <= line.wait_for.size
-            and int((there.first[:, line.steps] + asked).max()) <= there.size.shape[1]
-        )
-
-    def _make_room(self, count: int, asked: Array) -> None:
-        line, there = self._line, self._asked
-        requests = int((there.first[:, line.steps] + asked).max())
-        steps = line.steps + count
-        if line.gone + steps > line.left.size:
-            line = line._replace(left=_larger(line.left, _with_spare(line.gone + steps)))
-        if steps > line.wait_for.size:
-            one = _with_spare(steps)
-            each = one * line.stages
-            depart = _larger(line.depart, each)
-            finish, lane = depart, line.lane
-            if line.deepest > 1:
-                finish, lane = _larger(line.finish, each), _larger(line.lane, each)
-            wait_for, size = _larger(line.wait_for, one), _larger(line.size, each)
-            line = line._replace(wait_for=wait_for, size=size, depart=depart, finish=finish, lane=lane)
-            there = there._replace(first=_larger(there.first, one + 1))
-        if requests > there.size.shape[1]:
-            room = _with_spare(requests)
-            there = there._replace(address=_larger(there.address, room), size=_larger(there.size, room))
-        self._line, self._asked = line, there
-
-
-def _with_spare(needed: int) -> int:
-    return needed + needed // 4
-
-
-def _larger(array: Array, room: int) -> Array:
-    """Return ``array`` with room for more along its last axis."""
-    larger = np.empty((*array.shape[:-1], room), dtype=array.dtype)
-    larger[..., : array.shape[-1]] = array
-    return larger
