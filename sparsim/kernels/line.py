@@ -51,8 +51,13 @@ class Line(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What the steps at hand ask of the memory at each visit: ``first`` int64 [visits, steps + 1] and more room."""
+    """What the steps at hand ask of the memory.
 
+    Step s asks at visit v for requests ``begin[v] + first[v, s]`` to ``begin[v] + first[v, s + 1]``. Visits have their
+    requests one behind the other, with room in between; the last entry of ``begin`` is where all ends.
+    """
+
+    begin: Array
     first: Array
     address: Array
     size: Array
@@ -90,25 +95,38 @@ def record_of_lane(line: Line, s: int, j: int) -> int:
 
 @kernel
 def _oldest(line: Line) -> int:
-    """Return the oldest step that still matters; steps that fill nothing are not waited for."""
+    """Return the oldest step that still matters."""
     stage, stages = line.stage, line.stages
     oldest = stage[(stages - 1) * FIELDS + NEXT]
     for j in range(stages):
         at = j * FIELDS
         if stage[at + WINDOW] >= 0:
             oldest = min(oldest, stage[at + LANDED])
-        if stage[at + CAPACITY] < 0:
-            continue
-        for own in range(stage[at + FIELDS + LANES]):
-            to = ((j + 1) * line.deepest + own) * LANE_FIELDS
-            first = line.lanes[to + OLDEST]
-            while first < stage[at + NEXT] and (
-                line.size[first * stages + j] == 0 or lane_of(line, first, j + 1) != own
-            ):
-                first += 1
-            line.lanes[to + OLDEST] = first
-            oldest = min(oldest, first)
+        if stage[at + CAPACITY] >= 0:
+            for own in range(stage[at + FIELDS + LANES]):
+                oldest = min(oldest, _oldest_of_lane(line, j, own))
     return oldest
+
+
+@kernel
+def _oldest_of_lane(line: Line, j: int, own: int) -> int:
+    """Return the oldest step in the buffer behind stage j, in front of a lane, that can still block.
+
+    What has left the buffer before the latest start cannot, nor can what fills nothing.
+    """
+    stage, lanes, stages = line.stage, line.lanes, line.stages
+    at, to = j * FIELDS, ((j + 1) * line.deepest + own) * LANE_FIELDS
+    first = lanes[to + OLDEST]
+    while first < stage[at + NEXT]:
+        size, behind = line.size[first * stages + j], first * stages + j + 1
+        if size > 0 and lane_of(line, first, j + 1) == own:
+            left = line.depart[behind] if stage[at + MEMORY] >= 0 else line.finish[behind]
+            if stage[at + FIELDS + NEXT] <= first or left > stage[at + START]:
+                break
+            lanes[to + HELD] -= size
+        first += 1
+    lanes[to + OLDEST] = first
+    return first
 
 
 @kernel
@@ -129,12 +147,12 @@ def _forget(line: Line, asked: Asked, oldest: int) -> None:
             line.lane[i] = line.lane[i + oldest * stages]
             line.finish[i] = line.finish[i + oldest * stages]
     for visit in range(asked.first.shape[0]):
-        begin, stop = asked.first[visit, oldest], asked.first[visit, line.steps]
-        for r in range(begin, stop):
-            asked.address[visit, r - begin] = asked.address[visit, r]
-            asked.size[visit, r - begin] = asked.size[visit, r]
+        gone, at = asked.first[visit, oldest], asked.begin[visit]
+        for r in range(at, at + asked.first[visit, line.steps] - gone):
+            asked.address[r] = asked.address[r + gone]
+            asked.size[r] = asked.size[r + gone]
         for s in range(line.steps - oldest + 1):
-            asked.first[visit, s] = asked.first[visit, s + oldest] - begin
+            asked.first[visit, s] = asked.first[visit, s + oldest] - gone
 
 
 @kernel
@@ -151,9 +169,10 @@ def _take_in(line: Line, asked: Asked, block: Steps, visits: Visits) -> None:
     for visit in range(asked.first.shape[0]):
         begin = visits.first[visit, 0]
         behind = asked.first[visit, steps] - begin
+        at = asked.begin[visit] + behind
         for r in range(begin, visits.first[visit, count]):
-            asked.address[visit, r + behind] = visits.address[r]
-            asked.size[visit, r + behind] = visits.size[r]
+            asked.address[at + r] = visits.address[r]
+            asked.size[at + r] = visits.size[r]
         for s in range(1, count + 1):
             asked.first[visit, steps + s] = visits.first[visit, s] + behind
 
@@ -162,7 +181,8 @@ def empty_line(params: TimingParams, visits: int) -> tuple[Line, Asked]:
     """Return a pipeline before its first step, whose steps may make some visits to the memory."""
     stages, none = params.latency.size, np.zeros(0, dtype=np.int64)
     line = Line(*_lay_out(params), none, none, none, none, none, none, 0, 0, stages, int(params.lanes.max()))
-    return line, Asked(*np.zeros((3, visits, 1), dtype=np.int64))
+    begin, first = np.zeros(visits + 1, dtype=np.int64), np.zeros((visits, 1), dtype=np.int64)
+    return line, Asked(begin, first, none, none)
 
 
 def put(line: Line, asked: Asked, block: Steps, visits: Visits) -> tuple[Line, Asked]:
@@ -182,13 +202,12 @@ def _fits(line: Line, asked: Asked, count: int, more: Array) -> bool:
     return (
         line.gone + line.steps + count <= line.left.size
         and line.steps + count <= line.wait_for.size
-        and int((asked.first[:, line.steps] + more).max()) <= asked.size.shape[1]
+        and bool((asked.first[:, line.steps] + more <= np.diff(asked.begin)).all())
     )
 
 
 def _with_room(line: Line, asked: Asked, count: int, more: Array) -> tuple[Line, Asked]:
-    requests = int((asked.first[:, line.steps] + more).max())
-    steps = line.steps + count
+    steps, there = line.steps + count, asked.first[:, line.steps].copy()
     if line.gone + steps > line.left.size:
         line = line._replace(left=_larger(line.left, _with_spare(line.gone + steps)))
     if steps > line.wait_for.size:
@@ -201,13 +220,18 @@ def _with_room(line: Line, asked: Asked, count: int, more: Array) -> tuple[Line,
         wait_for, size = _larger(line.wait_for, room), _larger(line.size, each)
         line = line._replace(wait_for=wait_for, size=size, depart=depart, finish=finish, lane=lane)
         asked = asked._replace(first=_larger(asked.first, room + 1))
-    if requests > asked.size.shape[1]:
-        room = _with_spare(requests)
-        asked = asked._replace(address=_larger(asked.address, room), size=_larger(asked.size, room))
+    room = np.diff(asked.begin)
+    if (there + more > room).any():
+        begin = np.append(0, np.cumsum(np.maximum(room, _with_spare(there + more))))
+        address, size = np.empty((2, begin[-1]), dtype=np.int64)
+        for old, new, held in zip(asked.begin, begin, there, strict=False):
+            address[new : new + held] = asked.address[old : old + held]
+            size[new : new + held] = asked.size[old : old + held]
+        asked = asked._replace(begin=begin, address=address, size=size)
     return line, asked
 
 
-def _with_spare(needed: int) -> int:
+def _with_spare(needed: Any) -> Any:
     return needed + needed // 4
 
 

@@ -207,8 +207,9 @@ def _soonest(stage: Array, stages: int) -> int:
 def _ask(asked: Asked, visit: int, s: int, is_write: bool, now: int, memory: Array) -> tuple[int, int]:
     """Ask the memory for what step s needs at a visit; return when it has answered all, and the bursts."""
     end, bursts = now, np.int64(0)
-    for r in range(asked.first[visit, s & INDEX], asked.first[visit, (s & INDEX) + 1]):
-        address, size = asked.address[visit, r & INDEX], asked.size[visit, r & INDEX]
+    begin = asked.begin[visit]
+    for r in range(begin + asked.first[visit, s & INDEX], begin + asked.first[visit, (s & INDEX) + 1]):
+        address, size = asked.address[r & INDEX], asked.size[r & INDEX]
         if is_write:
             done = write_request(memory, address, size, now)
         else:

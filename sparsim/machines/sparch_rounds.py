@@ -1,6 +1,7 @@
 """The merge rounds of SpArch as pipeline steps: what they bring, what they wait for, what they read back.
 
-Steps are cut a block at a time: there are as many as products, in the end, and each is needed once.
+Steps are cut a block at a time: there are as many as products, in the end, and each is needed once. So that few are
+under way, a step also waits for the one that many steps before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sparsim.matrix import IntArray
 __all__ = ["Read", "Rounds", "StepBlock"]
 
 A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(len(FIELDS))
+UNDER_WAY = 1 << 15  # steps; merging alone, elements of A would run ahead of it by whole rounds
 
 Read = tuple[int, int]  # of a partial result: place in memory, elements
 
@@ -146,7 +148,7 @@ class _Waits:
 
     def of(self, number: int, steps: IntArray) -> IntArray:
         """Return for further steps of pass ``number`` the earlier step that each waits for, -1 for none."""
-        wait = np.full(steps.shape[0], -1, dtype=np.int64)
+        wait: IntArray = np.maximum(np.arange(self.done, self.done + steps.shape[0]) - UNDER_WAY, -1)
         if self.rounds.barrier:
             if number and number not in self.starts:
                 wait[0] = self.done - 1

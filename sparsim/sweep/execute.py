@@ -121,9 +121,9 @@ class Pool:
 
     Beside what idle processes take, a sweep over one large matrix by itself takes at most ``PARENT_BYTES`` in this
     process and ``WORKER_BYTES`` in each worker for every non-zero, however many points it has: the processes of a
-    computer share one copy of the positions. Measured with ``benchmarks/sweep/memory.py``: this process takes 42 with
-    ten million non-zeros, a SpArch worker 97, and 123 to 208 with a million or fewer, most where nothing is condensed
-    or the prefetch buffer is small; OuterSPACE takes 41.
+    computer share one copy of the positions. Measured with ``benchmarks/sweep/memory.py``: this process takes 45 with
+    ten million non-zeros, a SpArch worker 21. With a million and fewer, a worker took 29 to 181, most where nothing is
+    condensed or merging comes after multiplying; OuterSPACE takes 44.
 
     Parameters
     ----------

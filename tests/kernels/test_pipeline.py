@@ -133,18 +133,16 @@ def test_a_step_larger_than_its_buffer_is_refused():
         run_fast(tandem(1, (1, 1), capacity=255))
 
 
-def test_steps_that_have_left_are_forgotten():
-    """Room is taken for what is under way, however many steps go through, the empty ones too."""
+@pytest.mark.parametrize("fills", [lambda at: at % 2, lambda at: at == 0], ids=["in turns", "at first"])
+def test_steps_that_have_left_are_forgotten(fills):
+    """Room is taken for what is under way, however many steps go through, a full buffer and empty steps included."""
     params = TimingParams(*np.array([[0, 0], [64, -1], [-1, -1], [1, 1], [-1, -1]]), -1)
     pipeline = Pipeline(params, PLAIN, np.array([False]))
+    none, nothing = np.zeros(0, dtype=np.int64), np.zeros((1, 101), dtype=np.int64)
     for at in range(50):
         service, size = np.ones((2, 100, 2), dtype=np.int64)
-        size[:] = at % 2
-        nothing = np.full(100, -1, dtype=np.int64)
-        none = np.zeros(0, dtype=np.int64)
-        pipeline.feed(
-            Steps(service, size, np.zeros((0, 2), dtype=np.int64), nothing),
-            Visits(np.zeros((1, 101), dtype=np.int64), none, none),
-        )
+        size[:] = fills(at)
+        block = Steps(service, size, np.zeros((0, 2), dtype=np.int64), np.full(100, -1, dtype=np.int64))
+        pipeline.feed(block, Visits(nothing, none, none))
     assert pipeline.finish().total == 50 * 100 + 1
     assert pipeline._line.wait_for.size <= 1000
