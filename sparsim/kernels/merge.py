@@ -29,7 +29,17 @@ from sparsim.kernels._jit import at, inlined, kernel
 from sparsim.kernels.bits import add, copy, size_of, unite
 from sparsim.kernels.records import Listing, MergeTree, Operands, RowWork
 
-__all__ = ["count_bits", "count_dense", "count_stamped", "entering_layers", "multiply_rows"]
+__all__ = [
+    "count_bits",
+    "count_bits_each",
+    "count_dense",
+    "count_dense_each",
+    "count_stamped",
+    "count_stamped_each",
+    "entering_layers",
+    "multiply_rows",
+    "walk_rows",
+]
 
 Array = npt.NDArray[Any]
 
@@ -58,6 +68,17 @@ def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeT
         work.a_elements[row] = asked - begin
         work.products[row] = products
         work.slots[row] = slots
+
+
+@kernel
+def walk_rows(ops: Operands, listing: Listing, walked: Array) -> None:
+    """Fill in for every row the elements of B that counting it walks through, results of earlier rounds included."""
+    for row in range(listing.first.size - 1):
+        elements = 0
+        for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
+            k = ops.a_indices[listing.element[i]]
+            elements += ops.columns if ops.dense_b else ops.b_indptr[k + 1] - ops.b_indptr[k]
+        walked[row] = elements
 
 
 @kernel
@@ -192,6 +213,68 @@ def count_dense(ops: Operands, listing: Listing, internal: Array, tree: MergeTre
             last = position
         work.merged[row] = ops.columns if last >= 0 else 0
         work.partial[row] = inputs * ops.columns
+
+
+@kernel
+def _alone(listing: Listing, work: RowWork, row: int, vanished: Array) -> tuple[Listing, RowWork]:
+    """Return one row alone; what vanishes there is counted in ``vanished``."""
+    begin, end = listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]
+    one = slice(row, row + 1)
+    own = RowWork(
+        work.a_elements[one],
+        work.products[one],
+        work.slots[one],
+        work.partial[one],
+        work.merged[one],
+        work.trace,
+        vanished,
+    )
+    return Listing(listing.first[row : row + 2], listing.element[begin:end], listing.position[begin:end]), own
+
+
+@kernel
+def count_stamped_each(
+    ops: Operands,
+    listing: Listing,
+    internal: Array,
+    tree: MergeTree,
+    work: RowWork,
+    stamp: Array,
+    serial: int,
+    each: Array,
+) -> int:
+    """Count as ``count_stamped`` does; what vanishes is told row by row, ``each`` [rows, layers + 1]."""
+    for row in range(listing.first.size - 1):
+        one, own = _alone(listing, work, row, each[row])
+        serial = count_stamped(ops, one, internal, tree, own, stamp, serial)
+    return serial
+
+
+@kernel
+def count_bits_each(
+    ops: Operands,
+    listing: Listing,
+    internal: Array,
+    tree: MergeTree,
+    work: RowWork,
+    bits: Array,
+    words: int,
+    each: Array,
+) -> None:
+    """Count as ``count_bits`` does; what vanishes is told row by row, ``each`` [rows, layers + 1]."""
+    for row in range(listing.first.size - 1):
+        one, own = _alone(listing, work, row, each[row])
+        count_bits(ops, one, internal, tree, own, bits, words)
+
+
+@kernel
+def count_dense_each(
+    ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork, each: Array
+) -> None:
+    """Count as ``count_dense`` does; what vanishes is told row by row, ``each`` [rows, layers + 1]."""
+    for row in range(listing.first.size - 1):
+        one, own = _alone(listing, work, row, each[row])
+        count_dense(ops, one, internal, tree, own)
 
 
 def entering_layers(vanished: Array, merged: int) -> Array:

@@ -29,3 +29,16 @@ def product_nnz(a_indptr: Array, a_indices: Array, b_indptr: Array, b_indices: A
                     stamp[c] = row
                     total += 1
     return total
+
+
+@kernel
+def row_products(a_indptr: Array, a_indices: Array, b_indptr: Array) -> Array:
+    """Return the products of each row of A with B, int64 [rows]; one iteration is one element of A."""
+    found = np.zeros(a_indptr.size - 1, dtype=np.int64)
+    for row in range(found.size):
+        products = 0
+        for e in range(a_indptr[row], a_indptr[row + 1]):
+            k = a_indices[e]
+            products += b_indptr[k + 1] - b_indptr[k]
+        found[row] = products
+    return found

@@ -46,7 +46,7 @@ class StepVisits:
 
     def __init__(self, replay: Replay, trace: Array, start: Array, params: PrefetchParams) -> None:
         self._replay, self._where = replay, (trace, start, params)
-        self._ahead, self._products = max(params.run_ahead, 1), 0
+        self._ahead, self._products, self._room = max(params.run_ahead, 1), 0, 0
         self._so_far = np.zeros(SO_FAR, dtype=np.int64)
 
     @property
@@ -62,13 +62,15 @@ class StepVisits:
         up_to = self._products + np.cumsum(products)
         self._products = int(up_to[-1]) if up_to.size else self._products
         visits, ahead = np.zeros(up_to.size, dtype=np.int64), np.full(up_to.size, self._ahead, dtype=np.int64)
-        found = VisitsOfSteps(up_to, visits, ahead, _requests(4 * up_to.size + 2))
+        self._room = max(self._room, 4 * up_to.size + 2)
+        found = VisitsOfSteps(up_to, visits, ahead, _requests(self._room))
         self._so_far[STEP] = self._so_far[COUNT] = 0
         while state := _assign(self._replay.fetched, *self._where, found, is_last, self._so_far):
             if state == LATER:
                 self._replay.go_on(REPLAYED)
             else:
-                found = found._replace(requests=_with_room(found.requests, 2 * found.requests.step.size))
+                self._room *= 2
+                found = found._replace(requests=_with_room(found.requests, self._room))
         count = int(self._so_far[COUNT])
         return found._replace(requests=Requests(*(column[:count] for column in found.requests)))
 

@@ -14,7 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sparsim.kernels.bits import WORD, as_bits
-from sparsim.kernels.merge import count_bits, count_dense, count_stamped, entering_layers, multiply_rows
+from sparsim.kernels.merge import (
+    count_bits,
+    count_bits_each,
+    count_dense,
+    count_dense_each,
+    count_stamped,
+    count_stamped_each,
+    entering_layers,
+    multiply_rows,
+    walk_rows,
+)
 from sparsim.kernels.records import Listing, MergeTree, Operands, RoundRows, RowWork
 from sparsim.machines.schedule import MergeSchedule
 from sparsim.machines.sparch_config import SpArchConfig
@@ -111,20 +121,48 @@ class RoundCounter:
     def count(self, inputs: list[int], part: RoundOfLeaves, internal: BoolArray) -> CountedPass:
         """Merge the inputs of one round; ``internal`` says which are read back, by tree position."""
         rows, work = part.rows, self._room(part.rows)
-        cuts = np.searchsorted(rows.first, np.arange(0, rows.first[-1], RUN_ELEMENTS), side="right") - 1
-        bounds = np.append(np.unique(cuts), rows.row.size).tolist()
 
         def count_run(run: tuple[int, int]) -> IntArray:
-            a_elements, products, slots, partial, merged = (column[slice(*run)] for column in work[:5])
-            trace = work.trace[rows.asked[run[0]] : rows.asked[run[1]]]
-            own = RowWork(a_elements, products, slots, partial, merged, trace, np.zeros_like(work.vanished))
+            own = _run_of(work, rows, run)
             self._count_run(part.listing(*run), internal, own)
             return own.vanished
 
-        for vanished in in_turn(count_run, list(pairwise(bounds))):
+        for vanished in in_turn(count_run, _runs(rows)):
             work.vanished[:] += vanished
         merged, partial = int(work.merged.sum()), int(work.partial.sum())
         return CountedPass(inputs, rows, work, entering_layers(work.vanished, merged), merged, partial)
+
+    def walk(self, part: RoundOfLeaves, internal: BoolArray) -> tuple[RowWork, IntArray]:
+        """Return what the rows of a round multiply, and the elements of B that counting each would walk through."""
+        rows, work, reads_back = part.rows, self._room(part.rows), bool(internal.any())
+        walked = np.empty(rows.row.size, dtype=np.int64)
+
+        def walk_run(run: tuple[int, int]) -> None:
+            listing = part.listing(*run)
+            multiply_rows(self.ops, listing, internal, self.tree, _run_of(work, rows, run))
+            if reads_back:
+                walk_rows(self.ops, listing, walked[slice(*run)])
+
+        for _ in in_turn(walk_run, _runs(rows)):
+            pass
+        return work, walked if reads_back else work.products
+
+    def count_each(self, part: RoundOfLeaves, internal: BoolArray, at: IntArray) -> tuple[RowWork, IntArray]:
+        """Count the rows of a round at places ``at``; return also what vanishes in each, [rows, layers + 1]."""
+        listing = part.some(at)
+        asked = part.rows.asked[at + 1] - part.rows.asked[at]
+        work = self._empty(at.size, int(asked.sum()))
+        each = np.zeros((at.size, self.tree.layers + 1), dtype=np.int64)
+        multiply_rows(self.ops, listing, internal, self.tree, work)
+        if self.ops.dense_b:
+            count_dense_each(self.ops, listing, internal, self.tree, work, each)
+        elif self.words:
+            count_bits_each(self.ops, listing, internal, self.tree, work, self.bits, self.words, each)
+        else:
+            stamp, serial = self.stamps.get()
+            serial = count_stamped_each(self.ops, listing, internal, self.tree, work, stamp, serial, each)
+            self.stamps.put((stamp, serial))
+        return work, each
 
     def multiply(self, rows: RoundRows, listing: Listing) -> CountedPass:
         """Multiply without merging: every product is a result and goes to memory."""
@@ -145,7 +183,23 @@ class RoundCounter:
             self.stamps.put((stamp, count_stamped(self.ops, listing, internal, self.tree, work, stamp, serial)))
 
     def _room(self, rows: RoundRows) -> RowWork:
-        a_elements, products, slots, partial, merged = np.empty((5, rows.row.size), dtype=np.int64)
-        trace = np.empty(int(rows.asked[-1]), dtype=self.ops.a_indices.dtype)
+        return self._empty(rows.row.size, int(rows.asked[-1]))
+
+    def _empty(self, rows: int, asked: int) -> RowWork:
+        a_elements, products, slots, partial, merged = np.empty((5, rows), dtype=np.int64)
+        trace = np.empty(asked, dtype=self.ops.a_indices.dtype)
         vanished = np.zeros(self.tree.layers + 1, dtype=np.int64)
         return RowWork(a_elements, products, slots, partial, merged, trace, vanished)
+
+
+def _runs(rows: RoundRows) -> list[tuple[int, int]]:
+    """Cut the rows of a round into runs."""
+    cuts = np.searchsorted(rows.first, np.arange(0, rows.first[-1], RUN_ELEMENTS), side="right") - 1
+    return list(pairwise(np.append(np.unique(cuts), rows.row.size).tolist()))
+
+
+def _run_of(work: RowWork, rows: RoundRows, run: tuple[int, int]) -> RowWork:
+    """Return the part of ``work`` that belongs to a run, to be filled; what vanishes is counted apart."""
+    a_elements, products, slots, partial, merged = (column[slice(*run)] for column in work[:5])
+    trace = work.trace[rows.asked[run[0]] : rows.asked[run[1]]]
+    return RowWork(a_elements, products, slots, partial, merged, trace, np.zeros_like(work.vanished))

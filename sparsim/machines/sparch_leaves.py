@@ -20,10 +20,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RoundOfLeaves:
-    """The part of A under one merge round: its rows, and a way to list the elements of rows ``start`` to ``stop``."""
+    """The part of A under one merge round: its rows, and ways to list the elements of some.
+
+    ``listing`` takes the first row and the end, ``some`` the places of any rows, ascending.
+    """
 
     rows: RoundRows
     listing: Callable[[int, int], Listing]
+    some: Callable[[IntArray], Listing]
 
 
 class Leaves(Protocol):
@@ -79,7 +83,13 @@ class CondensedLeaves:
             list_rows(self.a.indptr, chosen[start:stop], order, element, place)
             return Listing(rows.first[start : stop + 1], element, place)
 
-        return RoundOfLeaves(rows, listing)
+        def some(at: IntArray) -> Listing:
+            ends = np.append(0, np.cumsum(rows.first[at + 1] - rows.first[at]))
+            element, place = np.empty(int(ends[-1]) + 1, dtype=np.int64), np.empty(int(ends[-1]) + 1, dtype=np.int32)
+            list_rows(self.a.indptr, chosen[at], order, element, place)
+            return Listing(ends, element, place)
+
+        return RoundOfLeaves(rows, listing, some)
 
     def one_by_one(self) -> tuple[RoundRows, Listing]:
         """List all elements leaf after leaf."""
@@ -129,7 +139,12 @@ class ColumnLeaves:
             first = rows.first[start : stop + 1]
             return Listing(first, element[first[0] : first[-1]], position_of[first[0] : first[-1]])
 
-        return RoundOfLeaves(rows, listing)
+        def some(at: IntArray) -> Listing:
+            taken = np.concatenate([np.arange(rows.first[i], rows.first[i + 1]) for i in at] or [at])
+            ends = np.append(0, np.cumsum(rows.first[at + 1] - rows.first[at]))
+            return Listing(ends, element[taken], position_of[taken])
+
+        return RoundOfLeaves(rows, listing, some)
 
     def one_by_one(self) -> tuple[RoundRows, Listing]:
         """List all elements leaf after leaf."""
