@@ -24,7 +24,7 @@ from sparsim.resources import normalised, resources, unlike
 from sparsim.rows import Products, Table, totals
 from sparsim.runs import Plan
 from sparsim.sensitivity import Sensitivity, priceable, sensitivity
-from sparsim.simulate import network_workloads
+from sparsim.simulate import SAMPLE, network_workloads
 from sparsim.training import training_workloads
 from sparsim.variants import Pruning, as_network, budgets, variants
 from sparsim.verdict import is_total, verdict
@@ -128,6 +128,7 @@ def compare(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    sample: float | None = None,
     progress: bool = True,
 ) -> Comparison:
     """Prune a network in several ways and ask several machines what each costs.
@@ -159,10 +160,12 @@ def compare(
     other_bytes : bytes a sample that layers without products move, or "auto"; see :mod:`~sparsim.other_layers`.
     overrides : dotted fields, applied to every machine that has them; one that nobody has is an error.
     jobs : threads, by default one per core.
+    sample : share of a product to merge and time on machines with a field ``sample.fraction``, which then estimate;
+        the others stay exact. Rows of layers have 95 % intervals under ``details.sample.intervals``.
     """
     network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
     batches = _several(batch, "batch")
-    machines = _configured(_several(on, "on"), overrides or {})
+    machines = _configured(_several(on, "on"), {**(overrides or {}), **({} if sample is None else {SAMPLE: sample})})
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
     pairs = budgets(
         _several(granularity, "granularity", some=False),
@@ -194,7 +197,7 @@ def compare(
             notes |= dict.fromkeys(variant.network.notes)
     found = sensitivity(rows, table.priced, refused) if energy == ALL_TABLES else None
     whole = totals(rows)
-    told = [*notes, *first.notes, *_sized(whole, held, kind), *_notes(rows)]
+    told = [*notes, *_sampled(machines, sample), *first.notes, *_sized(whole, held, kind), *_notes(rows)]
     rows += whole
     if other_bytes is not None:
         add_other_layers(rows, other_bytes, held.pairs, kind, first)
@@ -227,6 +230,16 @@ def _tables(energy: str, machines: Sequence[Machine], dtype: str) -> tuple[list[
 def _choice(value: str, key: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ConfigError(f"'{value}'", key=key, allowed=", ".join(allowed))
+
+
+def _sampled(machines: Sequence[Machine], sample: float | None) -> list[str]:
+    """Say which machines estimate and which do not."""
+    if not sample:
+        return []
+    names = [built.name for built in machines if SAMPLE in built.fields()]
+    exact = [built.name for built in machines if built.name not in names]
+    told = f"{', '.join(names)}: estimated from {sample:.1%} of the products of large layers"
+    return [f"{told}; exact: {', '.join(exact)}" if exact else told]
 
 
 def _sized(whole: Sequence[dict[str, Any]], held: Held, dtype: DataType) -> Sequence[str]:

@@ -161,6 +161,7 @@ class Report:
             ("energy", f"{si(self.energy_pj * 1e-12, 'J')}: {energy}" if len(d["energy_pj"]) > 1 else "not measured"),
             ("bound by", f"{bounds['limited_by']}: {self.reason}"),
         ]
+        lines += _told_sample(d["details"].get("sample"), self.cycles)
         return lines + [("note", note) for note in self.notes]
 
     def __str__(self) -> str:
@@ -298,6 +299,16 @@ def _refuse_nonsense(data: Mapping[str, Any], bytes_per_cycle: float) -> None:
     parts = [value for key, value in data["energy_pj"].items() if key != "total"]
     demand(min(parts, default=0) >= 0, "negative energy")
     demand(math.isclose(sum(parts), data["energy_pj"]["total"], rel_tol=1e-9, abs_tol=1e-9), "energy does not sum")
+
+
+def _told_sample(sample: Mapping[str, Any] | None, cycles: int) -> list[tuple[str, str]]:
+    """Return the line that says what was estimated, and how well."""
+    if sample is None:
+        return []
+    if "cycles.total" not in sample["intervals"]:
+        return [("sampled", f"nothing, {sample['exact']}")]
+    low, high = sample["intervals"]["cycles.total"]
+    return [("sampled", f"cycles {si(cycles, '')}, 95 % between {si(low, '')} and {si(high, '')}".replace(" ,", ","))]
 
 
 def _share(part: float, whole: float) -> str:

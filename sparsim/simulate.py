@@ -21,7 +21,9 @@ from sparsim.report import Report, build_report
 from sparsim.threads import using_threads
 from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
-__all__ = ["as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
+__all__ = ["SAMPLE", "as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
+
+SAMPLE = "sample.fraction"
 
 
 def as_matrix(source: Any) -> Csr:
@@ -160,6 +162,7 @@ def simulate_all(
     dtype: str | DataType | None = None,
     energy: str = "",
     threads: int = 1,
+    sample: float | None = None,
 ) -> list[Report]:
     """Simulate whatever a path holds: one product, or every layer of a network; or ``gemm_shape`` without a path.
 
@@ -168,6 +171,7 @@ def simulate_all(
     ConfigError, WorkloadError, InputError
         If the operands are missing, too many, or do not fit.
     """
+    on, overrides = _sampled(on, overrides, sample)
     given = {
         "--columns": columns is not None,
         "--activation-density": activation_density != 1.0,
@@ -200,6 +204,24 @@ def simulate_all(
         return [run(workload, built, None, energy) for workload in loads]
 
 
+def _sampled(
+    on: str | Machine, overrides: Mapping[str, Any] | None, sample: float | None
+) -> tuple[str | Machine, Mapping[str, Any] | None]:
+    """Return machine and overrides with the share of a product to sample.
+
+    Raises
+    ------
+    ConfigError
+        If the machine is always exact.
+    """
+    if sample is None:
+        return on, overrides
+    if SAMPLE not in (built := machine(on)).fields():
+        raise ConfigError(f"'{built.name}' has no estimates, it is exact", key="--sample", allowed="with sparch")
+    own = {SAMPLE: float(sample)}
+    return (on.with_fields(own), overrides) if isinstance(on, Machine) else (on, {**(overrides or {}), **own})
+
+
 def _refuse(given: Mapping[str, bool], why: str) -> None:
     for option, present in given.items():
         if present:
@@ -226,6 +248,7 @@ def simulate(
     dtype: str | DataType | None = None,
     energy: str = "",
     threads: int = 1,
+    sample: float | None = None,
 ) -> Report:
     """Return what C = A·B costs on a machine.
 
@@ -239,6 +262,8 @@ def simulate(
     dtype : fp64, fp32, tf32, fp16, bf16, int8 or fp8.
     energy : name of the energy table.
     threads : that count rows of one product at the same time; the result is the same with any number.
+    sample : share of a product to merge and time; the rest is estimated, see ``report["details.sample"]`` for 95 %
+        intervals. Of machines with a field ``sample.fraction``.
 
     Examples
     --------
@@ -259,5 +284,6 @@ def simulate(
         raise ConfigError("a batch goes with a layer; say columns=", key="batch")
     else:
         workload = product(a, b, columns=columns, activation_density=activation_density, seed=seed, dtype=dtype)
+    on, overrides = _sampled(on, overrides, sample)
     with using_threads(threads):
         return run(workload, on, overrides, energy)

@@ -35,6 +35,7 @@ from sparsim.cli.options import (
     Propagate,
     Propagation,
     Saliency,
+    Sample,
     Set,
     Sparsity,
     Weights,
@@ -62,6 +63,7 @@ def simulate(
     energy: Energy = "",
     fields: Set = None,
     fidelity: Annotated[str | None, typer.Option(help="fast, or cycle: every element in every cycle.")] = None,
+    sample: Sample = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core by default.")] = None,
     out: Out = None,
     as_json: Json = False,
@@ -89,6 +91,7 @@ def simulate(
         dtype=dtype,
         energy=energy,
         threads=threads or cores(),
+        sample=sample,
     )
     save_tables(reports, tables)
     if as_json:
@@ -132,6 +135,7 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; one a core by default.")] = None,
     fields: Set = None,
+    sample: Sample = None,
     html: Annotated[Path | None, typer.Option(help="Also write a one-file HTML report.")] = None,
     out: Out = None,
     as_json: Json = False,
@@ -171,6 +175,7 @@ def compare(
         overrides=overrides(fields),
         seed=seed,
         jobs=threads,
+        sample=sample,
     )
     if html is not None:
         from sparsim.html import write_html

@@ -30,6 +30,7 @@ __all__ = [
     "Propagate",
     "Propagation",
     "Saliency",
+    "Sample",
     "Set",
     "Sparsity",
     "Weights",
@@ -90,6 +91,9 @@ Allocation = Annotated[
 Criterion = Annotated[str, typer.Option(help="What a weight is worth: magnitude, random, obd, wanda, gradient.")]
 Saliency = Annotated[
     Path | None, typer.Option(help="Arrays by layer (.npz, .safetensors) that obd, wanda and gradient need.")
+]
+Sample = Annotated[
+    float | None, typer.Option(help="Merge and time this share of a large product, 0.05 say, and estimate the rest.")
 ]
 Propagation = Annotated[
     Propagate, typer.Option(help="Also take the weights that pruning made useless in other layers.")

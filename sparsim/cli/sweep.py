@@ -21,6 +21,7 @@ from sparsim.cli.options import (
     Out,
     Propagate,
     Saliency,
+    Sample,
     Sparsity,
     Weights,
     checked_tables,
@@ -58,6 +59,7 @@ def sweep(
     dtype: Dtype = None,
     orientation: Annotated[Orientation | None, typer.Option(help="W·X, its transpose, or the faster.")] = None,
     fidelity: Annotated[str | None, typer.Option(help="fast, cycle or both, of machines that have them.")] = None,
+    sample: Sample = None,
     baseline: Annotated[str | None, typer.Option(help="One machine all speed-ups are against.")] = None,
     energy: Annotated[str | None, typer.Option(help="Energy table, NAME@NM to scale it.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything drawn at random.")] = None,
@@ -107,6 +109,7 @@ def sweep(
         "baseline": baseline,
         "energy": energy,
         "seed": seed,
+        "sample": sample,
     }
     given = {key: value for key, value in options.items() if value is not None}
     if dry_run:

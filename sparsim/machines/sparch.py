@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from sparsim.machines.remembered import Remembered
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_counting import Counted, count_rounds
 from sparsim.machines.sparch_cycle import CycleRun, run_cycles
+from sparsim.machines.sparch_estimate import Estimated, exact_instead, sampled_tally
 from sparsim.machines.sparch_rounds import Rounds
 from sparsim.machines.sparch_timing import STAGES, Tally, cycle_tally, quantum, time_rounds
 from sparsim.matrix import Csr, IntArray
@@ -118,13 +119,34 @@ class SpArch(Machine):
 
     def run_one(self, workload: Workload) -> Activity:
         """Return what SpArch does for ``workload``; groups run as one product with a block-diagonal A."""
-        tally = Tally()
         transposed = self.config.mapping.orientation == "xtwt"
+        if self.config.sample.fraction:
+            return self._sampled(workload, transposed)
+        tally = Tally()
         panels = 0
         for part in self._parts(workload, transposed):
             tally.add(self._timed(part, workload.dtype), part.times)
             panels += part.times
         return self._activity(workload, tally, transposed, panels)
+
+    def _sampled(self, workload: Workload, transposed: bool) -> Activity:
+        """Estimate what is large enough; the rest is exact."""
+        c, sizes = self.config, self.element_bytes(workload.dtype)
+        tally, about, exact, panels = Tally(), Estimated(), "", 0
+        for a, b, times in self._products(workload, transposed):
+            ops = _operands(a, b)
+            why = exact_instead(a, int(a.column_lengths @ np.diff(ops.b_indptr)), c.sample.fraction)
+            if why:
+                exact = why
+                counted = count_rounds(a, ops, c, sizes[0])
+                tally.add(self._timed(_Part(counted, np.diff(ops.b_indptr), a.nnz, times, None), workload.dtype), times)
+            else:
+                one, found = sampled_tally(a, ops, c, sizes, np.random.default_rng((c.sample.seed, panels)))
+                tally.add(one, times)
+                about.add(found, times)
+            panels += times
+        did = self._activity(workload, tally, transposed, panels)
+        return replace(did, details={**did.details, "sample": about.told(c, did, exact)})
 
     def _parts(self, workload: Workload, transposed: bool) -> Iterator[_Part]:
         """Count the products that ``workload`` is run as, or remember them: time has no part in that."""
@@ -143,11 +165,8 @@ class SpArch(Machine):
         c = self.config
         for a, b, times in self._products(workload, transposed):
             run = run_cycles(a, b.csr, c, sizes) if c.fidelity == "cycle" else None
-            dense = b.is_dense
-            b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
-            b_indices = np.empty(0, dtype=np.int32) if dense else b.csr.indices
-            counted = count_rounds(a, Operands(a.indices, b_indptr, b_indices, b.cols, dense), c, element)
-            yield _Part(counted, np.diff(b_indptr), a.nnz, times, run)
+            ops = _operands(a, b)
+            yield _Part(count_rounds(a, ops, c, element), np.diff(ops.b_indptr), a.nnz, times, run)
 
     def _products(self, workload: Workload, transposed: bool) -> Iterator[tuple[Csr, Operand, int]]:
         width = self.config.mapping.panel_columns or max(workload.n, 1)
@@ -250,6 +269,12 @@ class SpArch(Machine):
         nnz = workload.a.nnz
         name = f"{'csc' if transposed else 'csr'}, {element - index}+{index} bytes"
         return FormatSize(name, nnz * (element - index), nnz * index + pointers)
+
+
+def _operands(a: Csr, b: Operand) -> Operands:
+    dense = b.is_dense
+    b_indptr = np.arange(b.rows + 1, dtype=np.int64) * b.cols if dense else b.csr.indptr
+    return Operands(a.indices, b_indptr, np.empty(0, dtype=np.int32) if dense else b.csr.indices, b.cols, dense)
 
 
 def _comparators(width: int, kind: Literal["hierarchical", "flat"]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sparsim.machines.base import BankedDramConfig, MachineConfig, Section
 from sparsim.machines.schedule import Order
@@ -91,6 +91,13 @@ class Layout(Section):
     panel_columns: int = Field(ge=0, le=2**40, description="width of column panels, 0 = no panels")
 
 
+class Sample(Section):
+    """Estimates instead of exact figures."""
+
+    fraction: float = Field(ge=0, le=1, description="share of the products that is merged and timed, 0 = exact")
+    seed: int = Field(ge=0, description="of the rows drawn")
+
+
 class SpArchConfig(MachineConfig):
     """Every parameter of SpArch."""
 
@@ -105,4 +112,19 @@ class SpArchConfig(MachineConfig):
     writer: Writer
     element: Element
     mapping: Layout
+    sample: Sample
     dram: BankedDramConfig
+
+    @model_validator(mode="after")
+    def _samples(self) -> SpArchConfig:
+        """Refuse samples of what has no independent rows or no blocks of them."""
+        needed = {
+            "fidelity = fast": self.fidelity == "fast",
+            "condense = true": self.condense,
+            "merge.pipelined = true": self.merge.pipelined,
+            "copies = 1": self.copies == 1,
+        }
+        lacking = [key for key, holds in needed.items() if not holds]
+        if self.sample.fraction and lacking:
+            raise ValueError(f"sample.fraction = {self.sample.fraction}: goes with {lacking[0]} only")
+        return self

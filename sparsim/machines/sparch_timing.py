@@ -23,7 +23,16 @@ from sparsim.machines.sparch_rounds import Rounds
 from sparsim.matrix import IntArray
 from sparsim.threads import one_ahead
 
-__all__ = ["STAGES", "Tally", "cycle_tally", "quantum", "time_rounds"]
+__all__ = [
+    "MEMORY_STAGES",
+    "STAGES",
+    "Tally",
+    "cycle_tally",
+    "prefetch_params",
+    "quantum",
+    "replay_key",
+    "time_rounds",
+]
 
 STEP_ELEMENTS = 256
 STEPS = 32
@@ -101,7 +110,7 @@ def time_rounds(
     start = np.concatenate(([0], np.cumsum(row_elements))).astype(np.int64)
     size_b = int(start[-1]) * element + row_elements.size * config.prefetch.pointer_bytes
     addresses = Addresses.of((nnz_a * element, size_b, rounds.partial_elements_written * coo))
-    params = _prefetch_params(config, element, addresses.b)
+    params = prefetch_params(config, element, addresses.b)
     replay = _replay(rounds, row_elements, params, {} if replayed is None else replayed)
     lines = StepVisits(replay, rounds.trace, start, params)
     rates, pipeline = _pipeline(rounds, config)
@@ -113,7 +122,7 @@ def time_rounds(
     timing, fetched = pipeline.finish(), replay.fetched
     if replayed is not None:
         replayed.clear()
-        replayed[_replay_key(rounds, params)] = fetched
+        replayed[replay_key(rounds, params)] = fetched
     busy = timing.busy / TICKS
     busy[MEMORY_STAGES] /= config.dram.channels
     rows = [one.work for one in rounds.passes]
@@ -188,7 +197,8 @@ def cycle_tally(tally: Tally, run: CycleRun, config: SpArchConfig) -> Tally:
     )
 
 
-def _prefetch_params(config: SpArchConfig, element: int, address: int) -> PrefetchParams:
+def prefetch_params(config: SpArchConfig, element: int, address: int) -> PrefetchParams:
+    """Return the prefetcher of a configuration; elements have ``element`` bytes, and B begins at ``address``."""
     settings = config.prefetch
     return PrefetchParams(
         lines=settings.lines,
@@ -214,14 +224,15 @@ class _Replayed:
         raise AssertionError("an earlier run came to its end")
 
 
-def _replay_key(rounds: Rounds, params: PrefetchParams) -> Hashable:
+def replay_key(rounds: Rounds, params: PrefetchParams) -> Hashable:
+    """Return what decides, for rounds counted once, what the prefetcher does."""
     return params._replace(address=0), rounds.barrier
 
 
 def _replay(
     rounds: Rounds, row_elements: IntArray, params: PrefetchParams, replayed: dict[Hashable, Fetched]
 ) -> Replay:
-    fetched = replayed.get(_replay_key(rounds, params))
+    fetched = replayed.get(replay_key(rounds, params))
     if fetched is not None:
         return _Replayed(fetched)
     return Prefetcher(rounds.trace, row_elements, rounds.known, params)

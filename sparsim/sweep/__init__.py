@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsim.energy import DEFAULT_TABLE, load_table
 from sparsim.progress import tqdm
+from sparsim.simulate import SAMPLE
 from sparsim.sweep.cases import all_cases
 from sparsim.sweep.estimate import Estimate, processes
 from sparsim.sweep.grid import Grid, configurations
@@ -56,7 +57,8 @@ def sweep(
     dask : address of a Dask scheduler whose workers run instead, such as "tcp://host:8786".
     store : file of finished runs; by default one in the cache folder, see :func:`default_store`.
     progress : show a bar, and an estimate before a sweep that takes long.
-    options : the other entries of :class:`Grid`: ``on``, ``fields``, ``granularity``, ``sparsity``, ``batch`` ...
+    options : the other entries of :class:`Grid`: ``on``, ``fields``, ``granularity``, ``sparsity``, ``batch`` ...; and
+        ``sample``, the share of a product to merge and time on machines that can estimate, a swept field of theirs.
 
     Returns
     -------
@@ -120,6 +122,15 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> int:
 def _grid(inputs: Any, grid: Grid | str | PathLike[str] | None, options: dict[str, Any]) -> Grid:
     """Return the grid of a call, whichever way it is described."""
     given = options if inputs is None else {"inputs": inputs, **options}
+    sample = given.pop("sample", None)
+    made = _described(grid, given)
+    if sample is None:
+        return made
+    entries = {key: getattr(made, key) for key in made.model_fields_set}
+    return Grid.of(**entries | {"fields": {**made.fields, SAMPLE: [sample]}})
+
+
+def _described(grid: Grid | str | PathLike[str] | None, given: dict[str, Any]) -> Grid:
     if isinstance(grid, Grid):
         return Grid.of(**{key: getattr(grid, key) for key in grid.model_fields_set} | given)
     return Grid.of(**given) if grid is None else Grid.from_toml(grid, **given)
