@@ -21,9 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import cases
 import measure
 import memory
+import sampling
 import scale
 import speed
 import tables
+
+from sparsim.machines import sparch_estimate
 
 DATA = Path(os.environ["SPARSIM_BENCHMARK_DATA"]) if "SPARSIM_BENCHMARK_DATA" in os.environ else None
 SMALL = [case for group in cases.GROUPS for case in cases.cases(None, group) if case.name in cases.QUICK]
@@ -49,6 +52,19 @@ def test_scipy(benchmark, product):
     a, b = product.scipy_operands()
     c = benchmark(lambda: a @ b)
     assert c.nnz == product.simulate()["workload.nnz_c"]
+
+
+def test_estimates_beside_the_exact_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sparch_estimate, "LEAST_PRODUCTS", 10_000)
+    monkeypatch.setattr(sparch_estimate, "LEAST_ROWS", 1)
+    out = tmp_path / "sampling.json"
+    sampling.main(["--cases", "banded 1e5", "--fraction", "0.3", "--seeds", "2", "--json", str(out)])
+    row, *others = json.loads(out.read_text())["rows"]
+    assert not others
+    assert row["case"] == "banded 1e5"
+    assert abs(row["workload.nnz_c"]["mean"]) < 0.05
+    assert 0 <= row["cycles.total"]["held"] <= 2
+    assert "of the time" in capsys.readouterr().out
 
 
 def test_the_table_the_json_and_the_plot(tmp_path, capsys):

@@ -199,6 +199,7 @@ def put(line: Line, asked: Asked, block: Steps, visits: Visits) -> tuple[Line, A
 
 
 def _fits(line: Line, asked: Asked, count: int, more: Array) -> bool:
+    """Return whether there is room for so many steps, and requests at each visit."""
     return (
         line.gone + line.steps + count <= line.left.size
         and line.steps + count <= line.wait_for.size
@@ -207,6 +208,7 @@ def _fits(line: Line, asked: Asked, count: int, more: Array) -> bool:
 
 
 def _with_room(line: Line, asked: Asked, count: int, more: Array) -> tuple[Line, Asked]:
+    """Return the pipeline with room for so many steps, and requests at each visit."""
     steps, there = line.steps + count, asked.first[:, line.steps].copy()
     if line.gone + steps > line.left.size:
         line = line._replace(left=_larger(line.left, _with_spare(line.gone + steps)))
@@ -232,6 +234,7 @@ def _with_room(line: Line, asked: Asked, count: int, more: Array) -> tuple[Line,
 
 
 def _with_spare(needed: Any) -> Any:
+    """Return a quarter more."""
     return needed + needed // 4
 
 

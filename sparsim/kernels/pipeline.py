@@ -258,6 +258,7 @@ def _run(line: Line, asked: Asked, is_write: Array, awake: Array, wait_stage: in
 
 @kernel
 def _go_on(line: Line, asked: Asked, is_write: Array, wait_stage: int, memory: Array, more: bool) -> None:
+    """Do what ``_run`` does, with room for its list."""
     _run(line, asked, is_write, np.zeros(line.stages, dtype=np.int64), wait_stage, memory, more)
 
 

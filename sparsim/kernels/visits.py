@@ -76,10 +76,12 @@ class StepVisits:
 
 
 def _requests(room: int) -> Requests:
+    """Return room for requests."""
     return Requests(*np.empty((3, room), dtype=np.int64))
 
 
 def _with_room(requests: Requests, room: int) -> Requests:
+    """Return the requests with more room behind them."""
     larger = _requests(room)
     for old, new in zip(requests, larger, strict=True):
         new[: old.size] = old
