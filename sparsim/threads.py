@@ -48,9 +48,9 @@ def using_threads(count: int) -> Iterator[None]:
         _THREADS.reset(token)
 
 
-def in_turn(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Return ``function`` of every item, in order; up to :func:`threads` are worked on at once, and few wait."""
-    count = min(threads(), len(items))
+def in_turn(function: Callable[[T], R], items: Sequence[T], at_once: int | None = None) -> Iterator[R]:
+    """Return ``function`` of every item, in order; ``at_once``, or :func:`threads`, are worked on, and few wait."""
+    count = min(at_once or threads(), len(items))
     if count < 2:
         yield from map(function, items)
         return

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 import sparsim as ss
 from sparsim.errors import ConfigError
-from sparsim.machines import sparch_blocks, sparch_counting
+from sparsim.machines import sparch_blocks, sparch_counting, sparch_timing
 from sparsim.threads import cores, in_turn, one_ahead, threads, using_threads
 
 
@@ -78,7 +78,9 @@ def test_impossible_numbers_of_threads(count):
 @pytest.mark.parametrize("overrides", [{}, {"merge.layers": 2}, {"condense": False}])
 def test_reports_do_not_depend_on_threads(monkeypatch, overrides):
     monkeypatch.setattr(sparch_counting, "RUN_ELEMENTS", 100)
-    monkeypatch.setattr(sparch_blocks, "BLOCK", 20)
+    monkeypatch.setattr(sparch_counting, "SHARED_PRODUCTS", 0)
+    for module in (sparch_blocks, sparch_timing):
+        monkeypatch.setattr(module, "BLOCK", 20)
     rng = np.random.default_rng(1)
     matrix = sp.random_array((300, 300), density=0.03, rng=rng, format="csr")
     one, three = (ss.simulate(matrix, overrides=overrides, threads=count).to_dict() for count in (1, 3))

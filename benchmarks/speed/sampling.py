@@ -28,11 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 from cases import Case, cases
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from sparsim.report import Report
 
+# of a report; one that is 0 is left out
 KEYS = ("cycles.total", "workload.nnz_c", "details.partial_elements_written", "dram_bytes.total")
 HEADS = ("figure", "mean error", "rms error", "95 % interval", "hold")
 
@@ -66,7 +68,9 @@ def studied(case: Case, fraction: float, seeds: int) -> dict[str, Any] | None:
     share = statistics.median(seconds for _, seconds in runs) / min(exact_s, _timed(product)[1])
     row = {"case": case.name, "products": exact["workload.multiplies"], "exact_s": exact_s, "time_share": share}
     for key in KEYS:
-        truth = max(exact[key], 1)
+        if not exact[key]:
+            continue
+        truth = exact[key]
         bounds = np.array([_told(report)["intervals"][key] for report, _ in runs], dtype=np.float64)
         off = np.array([report[key] for report, _ in runs]) / truth - 1
         held = (bounds[:, 0] - 1 <= exact[key]) & (exact[key] <= bounds[:, 1] + 1)
@@ -93,17 +97,17 @@ def _timed(product: Any, **options: Any) -> tuple[Report, float]:
 
 def _show(row: dict[str, Any], fraction: float, seeds: int) -> None:
     title = f"{row['case']}, {row['products']:,} products: {fraction:.0%} in {row['time_share']:.2f} of the time"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for head in HEADS:
-        table.add_column(head, justify="left" if head == HEADS[0] else "right")
-    for key in KEYS:
+        table.add_column(head, justify="left" if head == HEADS[0] else "right", no_wrap=True)
+    for key in filter(row.get, KEYS):
         cell = row[key]
         numbers = [
             f"{100 * cell[name]:+.2f} %" if name == "mean" else f"{100 * cell[name]:.2f} %"
             for name in ("mean", "rms", "half")
         ]
         table.add_row(key, *numbers, f"{cell['held']} of {seeds}")
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -177,10 +177,11 @@ def _take_in(line: Line, asked: Asked, block: Steps, visits: Visits) -> None:
             asked.first[visit, steps + s] = visits.first[visit, s] + behind
 
 
-def empty_line(params: TimingParams, visits: int) -> tuple[Line, Asked]:
-    """Return a pipeline before its first step, whose steps may make some visits to the memory."""
+def empty_line(params: TimingParams, visits: int, most: int) -> tuple[Line, Asked]:
+    """Return a pipeline before its first step, whose steps may make some visits to the memory; see ``Pipeline``."""
     stages, none = params.latency.size, np.zeros(0, dtype=np.int64)
-    line = Line(*_lay_out(params), none, none, none, none, none, none, 0, 0, stages, int(params.lanes.max()))
+    left = np.empty(most, dtype=np.int64)
+    line = Line(*_lay_out(params), none, none, none, none, none, left, 0, 0, stages, int(params.lanes.max()))
     begin, first = np.zeros(visits + 1, dtype=np.int64), np.zeros((visits, 1), dtype=np.int64)
     return line, Asked(begin, first, none, none)
 

@@ -268,10 +268,11 @@ class Pipeline:
     Parameters
     ----------
     is_write : for each visit that a step may make to the memory, whether it writes; bool [visits].
+    most : steps there will be at most, as far as is known.
     """
 
-    def __init__(self, params: TimingParams, dram: DramParams, is_write: Array) -> None:
-        self._line, self._asked = empty_line(params, is_write.size)
+    def __init__(self, params: TimingParams, dram: DramParams, is_write: Array, most: int = 0) -> None:
+        self._line, self._asked = empty_line(params, is_write.size, most)
         self._is_write, self._wait_stage, self._memory = is_write, params.wait_stage, new_memory(dram)
 
     def feed(self, block: Steps, visits: Visits) -> None:

@@ -35,6 +35,7 @@ from sparsim.threads import in_turn, threads
 __all__ = ["Counted", "CountedPass", "RoundCounter", "count_rounds"]
 
 RUN_ELEMENTS = 1 << 15  # of A in a run of rows: what is listed of them stays in the second cache
+SHARED_PRODUCTS = 1 << 21  # fewer are counted before threads have started
 BITS_BYTES = 1 << 25
 WORDS_A_PRODUCT = 5.0  # sets of bits pay while a row of B has fewer words than this for each of its elements
 
@@ -113,9 +114,10 @@ class RoundCounter:
         fits = 8 * words * (ops.b_indptr.size - 1) <= BITS_BYTES
         self.words = words if suits and fits and not ops.dense_b else 0
         self.bits = as_bits(ops.b_indptr, ops.b_indices, self.words) if self.words else np.zeros(0, dtype=np.uint64)
+        self.threads = threads() if products >= SHARED_PRODUCTS else 1
         self.stamps: SimpleQueue[tuple[npt.NDArray[np.int32], int]] = SimpleQueue()
         if not self.words and not ops.dense_b:
-            for _ in range(threads()):
+            for _ in range(self.threads):
                 self.stamps.put((np.zeros(ops.columns, dtype=np.int32), 0))
 
     def count(self, inputs: list[int], part: RoundOfLeaves, internal: BoolArray) -> CountedPass:
@@ -127,7 +129,7 @@ class RoundCounter:
             self._count_run(part.listing(*run), internal, own)
             return own.vanished
 
-        for vanished in in_turn(count_run, _runs(rows)):
+        for vanished in in_turn(count_run, _runs(rows), self.threads):
             work.vanished[:] += vanished
         merged, partial = int(work.merged.sum()), int(work.partial.sum())
         return CountedPass(inputs, rows, work, entering_layers(work.vanished, merged), merged, partial)
@@ -143,7 +145,7 @@ class RoundCounter:
             if reads_back:
                 walk_rows(self.ops, listing, walked[slice(*run)])
 
-        for _ in in_turn(walk_run, _runs(rows)):
+        for _ in in_turn(walk_run, _runs(rows), self.threads):
             pass
         return work, walked if reads_back else work.products
 

@@ -108,6 +108,17 @@ class Rounds:
         """Elements of C, written by the last pass."""
         return self.counted.rounds[-1].merged_elements
 
+    @cached_property
+    def most_steps(self) -> int:
+        """Steps there are at most: a row ends one, and is cut into as many as its elements fill."""
+        filled = sum(
+            2 * one.rows.row.size
+            + int(one.work.a_elements.sum()) // self.limits.rows
+            + int(one.work.products.sum() + one.work.partial.sum()) // self.limits.quantum
+            for one in self.passes
+        )
+        return filled + len(self.passes)
+
     def blocks(self, most: int) -> Iterator[StepBlock]:
         """Cut all passes into blocks of ``most`` steps, or as many as a row has if these are more."""
         steps = np.empty((most, len(FIELDS)), dtype=np.int64)

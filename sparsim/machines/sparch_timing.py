@@ -16,7 +16,7 @@ from sparsim.kernels.requests import Rates
 from sparsim.kernels.visits import Replay, StepVisits
 from sparsim.machines.activity import STREAMS
 from sparsim.machines.banked import dram_params
-from sparsim.machines.sparch_blocks import Addresses, Layout
+from sparsim.machines.sparch_blocks import BLOCK, Addresses, Layout
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_cycle import CycleRun
 from sparsim.machines.sparch_rounds import Rounds
@@ -116,7 +116,10 @@ def time_rounds(
     rates, pipeline = _pipeline(rounds, config)
     layout = Layout(rounds, lines, addresses, rates, widths, config.dram.burst_bytes)
     steps = 0
-    for work, visits in one_ahead(layout.all()):
+    blocks = layout.all()
+    if rounds.most_steps > BLOCK:
+        blocks = one_ahead(blocks)
+    for work, visits in blocks:
         pipeline.feed(work, visits)
         steps += work.wait_for.size
     timing, fetched = pipeline.finish(), replay.fetched
@@ -275,4 +278,4 @@ def _pipeline(rounds: Rounds, config: SpArchConfig) -> tuple[Rates, Pipeline]:
         wait_stage=0,
     )
     dram = dram_params(config.dram, config.clock_ghz * TICKS)
-    return rates, Pipeline(params, dram, np.array([False, False, True]))
+    return rates, Pipeline(params, dram, np.array([False, False, True]), rounds.most_steps)

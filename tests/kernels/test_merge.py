@@ -148,6 +148,7 @@ def test_runs_of_rows_and_threads_change_nothing(way, threads):
     with (
         mock.patch.object(sparch_counting, "WORDS_A_PRODUCT", WAYS[way]),
         mock.patch.object(sparch_counting, "RUN_ELEMENTS", 17),
+        mock.patch.object(sparch_counting, "SHARED_PRODUCTS", 0),
         using_threads(threads),
     ):
         counter, leaves = counter_of(a, b, 6)
