@@ -7,10 +7,10 @@ then estimated with several seeds. The table says what the estimates are off by 
 half of the stated 95 % interval, how many intervals hold the exact figure, and the estimate's time as a share of the
 exact run's (medians, in turn, in one process, one thread). The default takes about three minutes.
 
-What it shows: PLACEHOLDER
-It takes 0.2 to 0.5 of the exact run's time and not a tenth. What stays exact, and the replay of the prefetcher above
-all, takes about 100 ns for every non-zero of A, and an exact run only 4 to 10 ns a product: a tenth needs some hundred
-products for each non-zero.
+What it shows (``sampling.json``, a twentieth of the products): cycles are off by 0.01 to 1.2 %, root mean square, and
+elements of C by at most 0.3 %; 304 of 312 intervals hold, 94 of 96 of the cycles. Estimates take 0.3 to 0.5 of the
+exact run's time, not a tenth. What stays exact, above all the replay of the prefetcher, takes about 100 ns for every
+non-zero of A, an exact run only 5 to 50 ns a product: a tenth needs some hundred products for each non-zero.
 """
 
 from __future__ import annotations

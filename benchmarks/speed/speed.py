@@ -23,7 +23,7 @@ What is measured, and how:
 * The generated matrices (a band, uniform, R-MAT) go from 10^5 to 2·10^8 products; ``--plot`` draws time and memory
   against products and states the slopes, exponents fitted on logarithms.
 
-What was tried on the way from 8.2 times scipy's time (geometric mean of the real matrices) to 1.9, and what it gave:
+What was tried on the way from 8.2 times scipy's time (geometric mean of the real matrices) to 2.0, and what it gave:
 
 * Rows of B as sets of bits, a union being an OR and its size a count of bits, where a row has fewer than 5 words a
   product: counting facebook's rounds 118 -> 25 ms, wiki-Vote's 45 -> 18 ms. Slower than stamps on sparser matrices
@@ -39,6 +39,16 @@ What was tried on the way from 8.2 times scipy's time (geometric mean of the rea
 * One count serves all machines that differ in buffers, widths or bandwidth: a point of such a sweep takes 26 to 32 ms
   where a first run takes 43 (wiki-Vote), as the steps have to be timed again.
 * Fresh memory costs 2.5 us a page on the computer that measured, a fifth to a third of the large cases, scipy's too.
+* Steps stream through the timing core, laid out 8,192 at a time: memory no longer grows with the steps (12 of 47 cases
+  took too much before, none now). On one thread that is no faster: facebook a fifth, but what fresh memory no longer
+  costs goes into copying, and matrices of short rows take up to a tenth longer. A block costs 0.2 ms of Python, so
+  blocks of 1,024 take 10 to 20 % more.
+* A second thread counts every other run of rows, then lays out (and runs the prefetcher for) the next block of steps
+  while one is timed: cage12 0.83 -> 0.52, 10^8 products 1.3 to 1.7 times as fast. Below 2 million products threads cost
+  more than they save, and one does it all.
+* Loading compiled kernels without making Numba ready to compile, and presets one by one: first simulation of a process
+  1.45 -> 0.8 to 1.3 s; kernels that do not use numpy's sums and slices, 31 -> 20 to 25 s with an empty cache.
+* Estimates: see ``sampling.py``.
 
 ``--quick`` runs few, small cases to see that everything works; its times mean nothing. The JSON has no date: rows of
 different commits can be laid beside one another.
