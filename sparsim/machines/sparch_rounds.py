@@ -21,7 +21,7 @@ from sparsim.matrix import IntArray
 __all__ = ["Read", "Rounds", "StepBlock"]
 
 A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(len(FIELDS))
-UNDER_WAY = 1 << 15  # steps; merging alone, elements of A would run ahead of it by whole rounds
+UNDER_WAY, STEPS_UNDER_WAY = 1 << 22, 1 << 18  # elements; merging alone, A would run ahead of it by whole rounds
 
 Read = tuple[int, int]  # of a partial result: place in memory, elements
 
@@ -151,6 +151,7 @@ class _Waits:
 
     def __init__(self, rounds: Rounds) -> None:
         self.rounds = rounds
+        self.most = min(UNDER_WAY // rounds.limits.quantum, STEPS_UNDER_WAY)
         self.starts: dict[int, int] = {}
         self.last_rows: dict[int, list[npt.NDArray[np.integer]]] = {}
         rows = max(int(one.rows.row[-1]) if one.rows.row.size else 0 for one in rounds.passes)
@@ -159,7 +160,7 @@ class _Waits:
 
     def of(self, number: int, steps: IntArray) -> IntArray:
         """Return for further steps of pass ``number`` the earlier step that each waits for, -1 for none."""
-        wait: IntArray = np.maximum(np.arange(self.done, self.done + steps.shape[0]) - UNDER_WAY, -1)
+        wait: IntArray = np.maximum(np.arange(self.done, self.done + steps.shape[0]) - self.most, -1)
         if self.rounds.barrier:
             if number and number not in self.starts:
                 wait[0] = self.done - 1
