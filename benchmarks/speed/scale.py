@@ -67,7 +67,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
     allowed = f"allowed: {ALLOWED_INPUTS} x the operands + {ALLOWED_BYTES // 10**6} MB"
-    right.annotate(allowed, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=8)
+    right.annotate(allowed, (0.02, 0.97), xycoords="axes fraction", va="top", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
