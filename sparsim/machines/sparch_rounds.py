@@ -22,6 +22,7 @@ __all__ = ["Read", "Rounds", "StepBlock"]
 
 A_ELEMENTS, PRODUCTS, SLOTS, PARTIAL, MERGED, OUTPUT, A_BURSTS, A_ADDRESS, LAST_ROW = range(len(FIELDS))
 UNDER_WAY, STEPS_UNDER_WAY = 1 << 22, 1 << 18  # elements; merging alone, A would run ahead of it by whole rounds
+LEAST_UNDER_WAY = 1024  # steps, in a sample
 
 Read = tuple[int, int]  # of a partial result: place in memory, elements
 
@@ -52,11 +53,13 @@ class Rounds:
     ----------
     limits : of a step.
     barrier : whether a round waits for the end of the one before.
+    share : of a larger product that this is a sample of; fewer steps are under way then.
     """
 
     counted: Counted
     limits: StepLimits
     barrier: bool
+    share: float = 1.0
 
     @cached_property
     def passes(self) -> list[CountedPass]:
@@ -151,7 +154,8 @@ class _Waits:
 
     def __init__(self, rounds: Rounds) -> None:
         self.rounds = rounds
-        self.most = min(UNDER_WAY // rounds.limits.quantum, STEPS_UNDER_WAY)
+        most = min(UNDER_WAY // rounds.limits.quantum, STEPS_UNDER_WAY)
+        self.most = most if rounds.share == 1 else max(int(rounds.share * most), LEAST_UNDER_WAY)
         self.starts: dict[int, int] = {}
         self.last_rows: dict[int, list[npt.NDArray[np.integer]]] = {}
         rows = max(int(one.rows.row[-1]) if one.rows.row.size else 0 for one in rounds.passes)

@@ -4,7 +4,8 @@ Exact is all that takes time in proportion to the non-zeros of A: condensed colu
 of A, the rows of B asked for and what the prefetcher makes of them. Sizes of results come from rows that are drawn and
 counted in every round; they drive the merge schedule as counted ones do. Time comes from cells of consecutive rows that
 run through the timing core with what the prefetcher did for them in the whole run, so that none begins with a cold
-buffer.
+buffer. How far A may run ahead shrinks as the sample does: what is left when all of A has been fetched takes less time,
+and would be most of a short run.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ FloatArray = npt.NDArray[np.float64]
 COUNTED = 8  # times as many products are counted as are timed: counting takes a fraction of the time
 ELEMENT_WORK = 8  # products that an element of A weighs when rows are cut into cells
 CELLS_AT_ONCE = 64
+LEAST_AHEAD = 4  # steps of as many elements of A as one may have
 SPARE = 2  # times as many again, in rounds of few products: which rows meet there differs most
 FEW = 24  # drawn rows with which a round is estimated; with fewer it is counted whole
 
@@ -215,9 +217,13 @@ class CellClock:
             sums = int(own.merged.sum()), int(own.partial.sum())
             rounds.append(CountedPass(one.inputs, _only(rows, at), own, one.own.entering, *sums))
         counted = Counted(survey.leaves.products, None, rounds, 0)
-        steps = Rounds(counted, self.limits, self.config.schedule.round_barrier)
+        c, share = self.config, cells.size / survey.cells.count
+        ahead = max(int(share * c.look_ahead_fifo.elements), LEAST_AHEAD * self.limits.rows)
+        fifo = c.look_ahead_fifo.model_copy(update={"elements": min(ahead, c.look_ahead_fifo.elements)})
+        steps = Rounds(counted, self.limits, c.schedule.round_barrier, share)
         replayed = {replay_key(steps, self.params): self._fetched(cells, steps.trace.size)}
-        return time_rounds(steps, self.row_elements, self.nnz_a, self.config, self.widths, replayed)
+        shrunk = c.model_copy(update={"look_ahead_fifo": fifo})
+        return time_rounds(steps, self.row_elements, self.nnz_a, shrunk, self.widths, replayed)
 
     def _fetched(self, cells: IntArray, elements: int) -> Fetched:
         """Return what the prefetcher did for the visits of some cells."""
