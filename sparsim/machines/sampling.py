@@ -5,9 +5,9 @@ number is drawn from each, one of each part of it, so that heavy rows are drawn 
 matrix does not widen the interval. A total is, for a few strata at a time, a ratio to something known of every row
 (Cochran 1977, Sampling Techniques, sections 5.5 and 6.10 to 6.12).
 
-Cells are runs of consecutive rows of about equal work, for what depends on the order of rows. One is drawn from each of
-several zones along the matrix, with a chance in proportion to its work, and the mean of its ratios to work estimates
-the whole (Hansen and Hurwitz 1943; Cochran, section 9A.3).
+Cells are runs of consecutive rows of about equal size, for what depends on the order of rows. One is drawn from each of
+several zones along the matrix, with a chance in proportion to its size; cells of heavy rows are taken in any case. Time
+is a ratio to what is known of all cells, each weighing as many as it stands for (Cochran, sections 6.8 and 9A.7).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sparsim.matrix import IntArray
 
-__all__ = ["CELLS", "CellSample", "RowSample", "draw_cells", "draw_rows", "mean_with_error", "quantile"]
+__all__ = ["CELLS", "CellSample", "RowSample", "draw_cells", "draw_rows", "quantile", "ratio_with_error"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -94,10 +94,14 @@ class RowSample:
 
 @dataclass(frozen=True)
 class CellSample:
-    """Cells of rows: row ``bounds[c]`` to ``bounds[c + 1]`` are cell c; and which of them are drawn, ascending."""
+    """Cells of rows: row ``bounds[c]`` to ``bounds[c + 1]`` are cell c.
+
+    ``drawn`` are some of them, ascending, and ``weight`` says how many cells each of these stands for.
+    """
 
     bounds: IntArray
     drawn: IntArray
+    weight: FloatArray
 
     @property
     def count(self) -> int:
@@ -126,24 +130,31 @@ def draw_rows(work: IntArray, share: float, rng: np.random.Generator) -> RowSamp
     return RowSample(np.flatnonzero(taken), stratum, members)
 
 
-def draw_cells(work: IntArray, share: float, rng: np.random.Generator) -> CellSample:
-    """Cut rows into cells, and draw ones that come to about a ``share`` of the work, float or int [rows]."""
+def draw_cells(work: IntArray, share: float, heavy: IntArray, rng: np.random.Generator) -> CellSample:
+    """Cut rows into cells, and draw ones that come to about a ``share`` of the work; those of ``heavy`` rows always."""
     ends = np.cumsum(work, dtype=np.float64)
     count = max(round(CELLS / share), CELLS)
     at = np.searchsorted(ends, np.arange(1, count) * ends[-1] / count)
     bounds = np.unique(np.concatenate(([0], at, [work.size])))
-    before = np.concatenate(([0.0], ends))[bounds]
+    before = np.concatenate(([0.0], ends))[bounds[:-1]]
     place = (np.arange(CELLS) + rng.random(CELLS)) * ends[-1] / CELLS
-    drawn = np.minimum(np.searchsorted(before, place, side="right") - 1, bounds.size - 2)
-    return CellSample(bounds, np.unique(drawn))
+    drawn = np.searchsorted(before, place, side="right") - 1
+    certain = np.searchsorted(bounds, heavy, side="right") - 1
+    cells = np.union1d(drawn, certain)
+    chance = np.where(np.isin(cells, certain), 1.0, np.diff(before, append=ends[-1])[cells] * CELLS / ends[-1])
+    return CellSample(bounds, cells, 1 / np.minimum(chance, 1.0))
 
 
-def mean_with_error(values: FloatArray) -> tuple[float, float]:
-    """Return the mean and half of its 95 % interval."""
-    if values.size < 2:
-        return float(values.mean()), 0.0
-    error = float(values.std(ddof=1)) / np.sqrt(values.size)
-    return float(values.mean()), float(quantile(np.array(values.size - 1.0)) * error)
+def ratio_with_error(y: FloatArray, x: FloatArray, weight: FloatArray) -> tuple[float, float]:
+    """Return the ratio of two weighted sums over drawn cells, and half of its 95 % interval."""
+    known = max(float(weight @ x), 1.0)
+    ratio = float(weight @ y) / known
+    drawn = int((weight > 1).sum())
+    if drawn < 2:
+        return ratio, 0.0
+    unseen = 1 - 1 / weight
+    error = np.sqrt(drawn / (drawn - 1) * (unseen * np.square(weight * (y - ratio * x))).sum()) / known
+    return ratio, float(quantile(np.array(drawn - 1.0)) * error)
 
 
 def quantile(freedom: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sparsim.kernels.records import Operands
 from sparsim.machines.activity import STREAMS, Activity
-from sparsim.machines.sampling import CELLS, mean_with_error
+from sparsim.machines.sampling import CELLS, ratio_with_error
 from sparsim.machines.sparch_config import SpArchConfig
 from sparsim.machines.sparch_sample import CellClock, Survey
 from sparsim.machines.sparch_timing import MEMORY_STAGES, STAGES, Tally
@@ -168,12 +168,11 @@ def _time(survey: Survey, clock: CellClock, tally: Tally, dram_half: float, widt
     own, whole = float(work[cells].sum()), float(work.sum())
     edge = max(halves - together.cycles, 0)
     short = max(float(alone.sum()) - together.cycles, 0.0) / max(cells.size - 1, 1)
-    ratios = (alone - short) / np.maximum(work[cells], 1.0)
-    mean, half = mean_with_error(ratios)
+    mean, half = ratio_with_error(alone - short, work[cells], survey.cells.weight)
     pace = (together.cycles - edge) / own * mean / (float((alone - short).sum()) / own)
     _fill_in(c, tally, edge + pace * whole, together, whole / own)
     # what short runs do not see may differ once more between the cells together and the whole
-    parts = np.sqrt(1 - own / whole) * half * whole, (pace - mean) * whole, dram_half / c.dram_bytes_per_cycle
+    parts = half * whole, (pace - mean) * whole, dram_half / c.dram_bytes_per_cycle
     return float(np.sqrt(np.sum(np.square(parts))))
 
 

@@ -35,6 +35,7 @@ FloatArray = npt.NDArray[np.float64]
 
 COUNTED = 8  # times as many products are counted as are timed: counting takes a fraction of the time
 ELEMENT_WORK = 8  # products that an element of A weighs when rows are cut into cells
+HEAVY_CELL = 1 / 4  # of the products timed: a row with more is timed in any case
 CELLS_AT_ONCE = 64
 LEAST_AHEAD = 4  # steps of as many elements of A as one may have
 SPARE = 2  # times as many again, in rounds of few products: which rows meet there differs most
@@ -71,7 +72,9 @@ class Survey:
         work = row_products(a.indptr, a.indices, ops.b_indptr)
         self.products = int(work.sum())
         self.rows = draw_rows(work, min(COUNTED * config.sample.fraction, 1.0), rng)
-        self.cells = draw_cells(work + ELEMENT_WORK * a.row_lengths, config.sample.fraction, rng)
+        heavy = self.rows.rows[self.rows.stratum[self.rows.rows] < 0]
+        heavy = heavy[work[heavy] > HEAVY_CELL * config.sample.fraction * self.products]
+        self.cells = draw_cells(work + ELEMENT_WORK * a.row_lengths, config.sample.fraction, heavy, rng)
         self.cell_of = np.repeat(np.arange(self.cells.count), np.diff(self.cells.bounds))
         self.is_sampled = np.zeros(work.size, dtype=np.bool_)
         self.is_sampled[self.rows.rows] = True

@@ -242,7 +242,7 @@ def test_heavy_rows_and_cells_are_met() -> None:
         rows = sampling.draw_rows(work, 0.1, rng)
         assert rows.stratum[1234] == -1
         assert 1234 in rows.rows
-        drawn = sampling.draw_cells(work, 0.1, rng)
+        drawn = sampling.draw_cells(work, 0.1, np.array([1234]), rng)
         assert drawn.bounds[0] == 0
         assert drawn.bounds[-1] == work.size
         assert (np.diff(drawn.bounds) > 0).all()
