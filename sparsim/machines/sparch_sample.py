@@ -11,6 +11,7 @@ and would be most of a short run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,13 @@ class SampledRound:
     own: CountedPass
     own_cell: IntArray
     asked: IntArray
+
+    @cached_property
+    def without_rows(self) -> CountedPass:
+        """The round of cells that have no rows in it."""
+        own, none = self.own, np.zeros(0, dtype=np.int64)
+        work = RowWork(none, none, none, none, none, own.work.trace[:0], own.work.vanished)
+        return CountedPass(own.inputs, _only(own.rows, none), work, own.entering, 0, 0)
 
 
 class Survey:
@@ -210,6 +218,9 @@ class CellClock:
         taken[cells] = True
         for one in survey.rounds:
             at = np.flatnonzero(taken[one.own_cell])
+            if not at.size:
+                rounds.append(one.without_rows)
+                continue
             rows, work = one.own.rows, one.own.work
             spans = zip(
                 *(np.searchsorted(one.own_cell, cells, side).tolist() for side in ("left", "right")), strict=True
@@ -230,10 +241,12 @@ class CellClock:
 
     def _fetched(self, cells: IntArray, elements: int) -> Fetched:
         """Return what the prefetcher did for the visits of some cells."""
-        count, stalls, bits, done = self.survey.cells.count, [self.fetched.stalls[:0]], [], 0
+        count, stalls, bits, done = self.survey.cells.count, [self.fetched.stalls[:0]], [np.zeros(0, dtype=np.uint8)], 0
         for number in range(len(self.survey.rounds)):
-            for cell in cells:
+            for cell in cells.tolist():
                 begin, end = self.visits[number * count + cell : number * count + cell + 2].tolist()
+                if begin == end:
+                    continue
                 words = self.fetched.missed[begin // WORD : end // WORD + 1]
                 bits.append(np.unpackbits(words.view(np.uint8), bitorder="little")[begin % WORD :][: end - begin])
                 among = slice(*np.searchsorted(self.fetched.stalls[:, 0], (begin, end)))
