@@ -135,7 +135,7 @@ class SpArch(Machine):
         tally, about, exact, panels = Tally(), Estimated(), "", 0
         for a, b, times in self._products(workload, transposed):
             ops = _operands(a, b)
-            why = exact_instead(a, int(a.column_lengths @ np.diff(ops.b_indptr)), c.sample.fraction)
+            why = exact_instead(a, int(a.column_lengths @ np.diff(ops.b_indptr)), c)
             if why:
                 exact = why
                 counted = count_rounds(a, ops, c, sizes[0])

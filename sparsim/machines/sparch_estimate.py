@@ -26,6 +26,7 @@ __all__ = ["Estimated", "exact_instead", "sampled_tally"]
 FloatArray = npt.NDArray[np.float64]
 
 LEAST_PRODUCTS = 10_000_000
+LEAST_OF_ROUND = 200_000  # products: a sample of as many rounds takes as long as all of them, and says less of time
 LEAST_ROWS = 64  # of a cell: what rounds wait for is not seen in fewer
 A_ELEMENTS, SLOTS, A_BYTES, PRODUCTS, READ, MERGED = range(6)
 
@@ -66,12 +67,19 @@ class Estimated:
         return about | ({"exact": exact} if exact else {})
 
 
-def exact_instead(a: Csr, products: int, fraction: float) -> str:
+def exact_instead(a: Csr, products: int, config: SpArchConfig) -> str:
     """Say why a product is not sampled, "" if it is."""
+    fraction = config.sample.fraction
     if fraction == 1:
         return "the sample takes in everything"
     if products < LEAST_PRODUCTS:
         return f"too small to sample: {products:,} products"
+    merged_away = (
+        1 << config.merge.layers
+    ) - 1  # leaves, by a round; condensed columns are as many as the longest row has
+    rounds = -(-(int(a.row_lengths.max()) - 1) // merged_away)
+    if rounds * LEAST_OF_ROUND > products:
+        return f"too small to sample: {products // rounds:,} products a merge round"
     rows = int((a.row_lengths > 0).sum())
     return f"too small to sample: {rows:,} rows" if rows * fraction < LEAST_ROWS * CELLS else ""
 

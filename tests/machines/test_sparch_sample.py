@@ -40,6 +40,7 @@ def matrix(kind: str, rows: int = 3000, seed: int = 0) -> sp.csr_matrix:
 def _sample_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparch_estimate, "LEAST_PRODUCTS", 10_000)
     monkeypatch.setattr(sparch_estimate, "LEAST_ROWS", 4)
+    monkeypatch.setattr(sparch_estimate, "LEAST_OF_ROUND", 0)
 
 
 def workload(kind: str, rows: int = 3000) -> Workload:
@@ -135,6 +136,31 @@ def test_all_of_it_is_the_exact_run() -> None:
     assert figures(found) == figures(truth)
     assert found.details["sample"]["exact"] == "the sample takes in everything"
     assert found.details["sample"]["intervals"] == {}
+
+
+def test_many_rounds_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampling hundreds of rounds of few products takes longer than counting them, and says little of their time."""
+    monkeypatch.setattr(sparch_estimate, "LEAST_OF_ROUND", 100_000)
+    of = workload("dense_row")
+    assert run(of, 0.1).details["sample"]["exact"].endswith("products a merge round")
+    assert "exact" not in run(workload("uniform"), 0.1).details["sample"]
+
+
+def test_cells_weigh_what_they_stand_for() -> None:
+    """Time that does not go with the size of cells is told without a lean, and its interval holds."""
+    rng = np.random.default_rng(2)
+    size = rng.integers(1, 30, 20_000)
+    work = np.where(np.arange(size.size) < 10_000, 0.3, 1.0) * size  # merging much takes less of the memory
+    time = work * np.where(np.arange(size.size) < 10_000, 1.3, 1.0)
+    truth, found, held = time.sum() / work.sum(), [], []
+    for seed in range(200):
+        cells = sampling.draw_cells(size, 0.05, np.array([7]), np.random.default_rng(seed))
+        of_cells = (np.add.reduceat(column, cells.bounds[:-1])[cells.drawn] for column in (time, work))
+        ratio, half = sampling.ratio_with_error(*of_cells, cells.weight)
+        found.append(ratio)
+        held.append(abs(ratio - truth) <= half)
+    assert np.mean(found) == pytest.approx(truth, rel=0.003)
+    assert np.mean(held) >= 0.9
 
 
 def test_what_is_small_stays_exact() -> None:
