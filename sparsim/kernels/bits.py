@@ -23,8 +23,8 @@ __all__ = [
     "highest_below",
     "include",
     "leave_out",
-    "lowest",
     "size_of",
+    "take_lowest",
     "unite",
 ]
 
@@ -138,12 +138,17 @@ def leave_out(words: Array, summary: Array, member: int) -> bool:
 
 
 @inlined
-def lowest(words: Array, summary: Array) -> int:
-    """Return the lowest member, -1 of an empty set."""
+def take_lowest(words: Array, summary: Array) -> int:
+    """Take the lowest member out of a set with a summary and return it, -1 of an empty set."""
     for s in range(summary.size):
-        if summary[at(s)] != ZERO:
-            word = s << 6 | np.int64(_zeros_below(summary[at(s)]))
-            return word << 6 | np.int64(_zeros_below(words[at(word)]))
+        part = summary[at(s)]
+        if part != ZERO:
+            word = s << 6 | np.int64(_zeros_below(part))
+            bits = words[at(word)]
+            words[at(word)] = bits & (bits - ONE)
+            if words[at(word)] == ZERO:
+                summary[at(s)] = part & (part - ONE)
+            return word << 6 | np.int64(_zeros_below(bits))
     return -1
 
 

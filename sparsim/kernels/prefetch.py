@@ -11,7 +11,8 @@ LRU does). With ``run_ahead`` 0 a line is fetched when it is used, and passes th
 than the victim: the rule of the author's scheduler. One iteration is one visit of a line.
 
 A line that may be replaced is a member of one of two sets: of the visits in the window, by its next use, or of the
-slots, if it has none there. The victim is the lowest such slot, else the line of the highest such visit.
+slots, if it has none there. The victim is the lowest such slot, else the line of the highest such visit. A slot whose
+next use has come into the window changes sets only when it would be the victim.
 
 Not modelled here: time; fetching is always as far ahead as it may be, and the look-ahead always full.
 """
@@ -23,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.kernels._jit import at, inlined, kernel
-from sparsim.kernels.bits import ONE, WORD, highest_below, include, leave_out, lowest
+from sparsim.kernels._jit import at, inlined, inner, kernel
+from sparsim.kernels.bits import ONE, WORD, highest_below, include, leave_out, take_lowest
+from sparsim.kernels.next_use import END, NEVER, Uses, find_uses, first_use, next_use, no_uses, window_end
 from sparsim.kernels.records import Fetched, PrefetchParams
 
 __all__ = ["FARTHEST", "LRU", "OFF", "Prefetcher"]
@@ -32,21 +34,23 @@ __all__ = ["FARTHEST", "LRU", "OFF", "Prefetcher"]
 Array = npt.NDArray[Any]
 
 FARTHEST, LRU, OFF = 0, 1, 2
-NEVER = 1 << 62
 NOWHERE = -1
+HELD = -1
 
 
 class _Buffer(NamedTuple):
     """The lines on chip and what is known of their next use.
 
-    ``line`` holds for every line its slot and its latest visit: with LRU the latest fetched, else the latest in the
-    window. ``next_use`` and ``slot_at`` are rings over the visits not used yet or in the window, ``visited`` is one
-    over those not used yet (with LRU: over all). ``due`` are the visits at which a line that may be replaced is
-    used next, ``idle`` the slots of those that are not used within the window; both with their summaries.
+    ``slot_of`` is the slot of a line, ``line_in`` the line of a slot, and ``due_at`` its next use, HELD while a fetched
+    visit waits for it. ``visited`` and ``next_use`` are rings over the visits not used yet (with LRU ``visited`` is one
+    over all). ``due`` are the visits at which a line that may be replaced is used next, in a ring over the window, with
+    their slots in ``slot_at``; ``idle`` the slots of the others; both with their summaries. ``latest`` is with LRU the
+    latest visit of a line.
     """
 
-    line: Array
+    slot_of: Array
     line_in: Array
+    due_at: Array
     visited: Array
     next_use: Array
     slot_at: Array
@@ -54,11 +58,11 @@ class _Buffer(NamedTuple):
     due_summary: Array
     idle: Array
     idle_summary: Array
+    latest: Array
 
 
-LATEST, SLOT = 0, 1
-SEEN_ELEMENT, SEEN_SEGMENT, SEEN, USED, TAKEN, LOOSE, OLDEST, VISITS, MISSES, PART = range(10)
-HEAD = 10
+USED, TAKEN, LOOSE, OLDEST, VISITS, MISSES, PART = range(7)
+HEAD = 7
 
 
 def _power(least: int) -> int:
@@ -95,16 +99,19 @@ def _empty_buffer(lines: int, visits: int, window: int, params: PrefetchParams) 
     ring = _power(window + waiting)
     due, due_summary = _sets(ring)
     idle, idle_summary = _sets(max(params.lines, 1))
+    is_lru = params.policy == LRU
     return _Buffer(
-        np.full((lines, 2), NOWHERE, dtype=np.int32 if visits < 1 << 31 else np.int64),
-        np.full(max(params.lines, 1), NOWHERE, dtype=np.int64),
-        np.zeros(_power(visits if params.policy == LRU else waiting), dtype=np.int64),
-        np.full(ring, NEVER, dtype=np.int64),
-        np.zeros(ring, dtype=np.int32),
-        due,
-        due_summary,
-        idle,
-        idle_summary,
+        slot_of=np.full(lines, NOWHERE, dtype=np.int32),
+        line_in=np.full(max(params.lines, 1), NOWHERE, dtype=np.int64),
+        due_at=np.full(max(params.lines, 1), HELD, dtype=np.int64),
+        visited=np.zeros(_power(visits if is_lru else waiting), dtype=np.int64),
+        next_use=np.full(_power(waiting), NEVER, dtype=np.int64),
+        slot_at=np.zeros(ring, dtype=np.int32),
+        due=due,
+        due_summary=due_summary,
+        idle=idle,
+        idle_summary=idle_summary,
+        latest=np.full(lines if is_lru else 0, NOWHERE, dtype=np.int64),
     )
 
 
@@ -142,6 +149,8 @@ class Prefetcher:
             window = widest if params.unit_is_element else min(visits, params.look_ahead + 1)
         lines = row_elements.size if first_line.size == 1 else int(first_line[-1])
         self._buffer = _empty_buffer(lines, visits, window, params)
+        looked_at = trace if params.policy == FARTHEST else trace[:0]
+        self._uses = no_uses(looked_at, np.diff(first_line), row_elements.size, params)
         self._head = np.zeros(HEAD, dtype=np.int64)
         missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
         self.fetched = Fetched(0, 0, 0, missed, np.zeros((0, 2), dtype=np.int64))
@@ -152,107 +161,116 @@ class Prefetcher:
         stop = min(begin + elements, self._trace.size)
         missed = self.fetched.missed
         places = (self._trace, self._first_line, self._known)
-        stalls = _replay(*places, self._params, self._buffer, missed, self._head, self.fetched.stalls, begin, stop)
+        state = (self._buffer, self._uses, missed, self._head, self.fetched.stalls)
+        stalls = _replay(*places, self._params, *state, begin, stop)
         self.fetched = Fetched(stop, int(self._head[VISITS]), int(self._head[MISSES]), missed, stalls)
 
 
 @inlined
-def _see(buffer: _Buffer, head: Array, line: int) -> None:
-    """Note the visit at the head of the window as the next use of its line."""
-    ring = buffer.next_use.size - 1
-    seen = head[SEEN]
-    latest = buffer.line[at(line), LATEST]
-    if latest >= head[USED]:
-        buffer.next_use[at(latest & ring)] = seen
-    elif buffer.line[at(line), SLOT] >= 0:
-        slot = buffer.line[at(line), SLOT]
-        leave_out(buffer.idle, buffer.idle_summary, slot)
-        include(buffer.due, buffer.due_summary, seen & ring)
-        buffer.slot_at[at(seen & ring)] = slot
-    buffer.line[at(line), LATEST] = seen
-    buffer.next_use[at(seen & ring)] = NEVER
-    head[SEEN] = seen + 1
-
-
-@inlined
-def _use(buffer: _Buffer, head: Array, visit: int, policy: int) -> None:
-    """Use up the oldest fetched visit: its line may be replaced again, unless a later visit waits for it."""
-    oldest = head[USED]
-    head[USED] = oldest + 1
-    line = buffer.visited[at(oldest & (buffer.visited.size - 1))]
-    slot = buffer.line[at(line), SLOT]
+def _let_go(buffer: _Buffer, used: int, visit: int, seen: int, policy: int) -> int:
+    """Use up a fetched visit; return whether its line may be replaced now: not if a later visit waits for it."""
+    line = buffer.visited[at(used & (buffer.visited.size - 1))]
+    slot = buffer.slot_of[at(line)]
     if slot < 0:
-        return
+        return 0
     if policy == LRU:
-        head[LOOSE] += buffer.line[at(line), LATEST] == oldest
-        return
-    ring = buffer.next_use.size - 1
-    next_use = buffer.next_use[at(oldest & ring)]
+        return np.int64(buffer.latest[at(line)] == used)
+    next_use = buffer.next_use[at(used & (buffer.next_use.size - 1))]
     if next_use < visit:
-        return
-    head[LOOSE] += 1
-    if next_use == NEVER:
+        return 0
+    buffer.due_at[at(slot)] = next_use
+    if next_use < seen:
+        _put_due(buffer, slot, next_use)
+    else:
         include(buffer.idle, buffer.idle_summary, slot)
-    else:
-        include(buffer.due, buffer.due_summary, next_use & ring)
-        buffer.slot_at[at(next_use & ring)] = slot
+    return 1
 
 
 @inlined
-def _hold(buffer: _Buffer, head: Array, line: int, visit: int, policy: int) -> None:
-    """Keep a line on chip until this visit of it is used."""
-    if policy == LRU:
-        head[LOOSE] -= buffer.line[at(line), LATEST] < head[USED]
-    else:
-        head[LOOSE] -= leave_out(buffer.due, buffer.due_summary, visit & (buffer.next_use.size - 1))
+def _put_due(buffer: _Buffer, slot: int, next_use: int) -> None:
+    """Note that the line of a slot is used next at a visit in the window."""
+    place = next_use & (buffer.slot_at.size - 1)
+    include(buffer.due, buffer.due_summary, place)
+    buffer.slot_at[at(place)] = slot
 
 
 @inlined
-def _take_victim(buffer: _Buffer, head: Array, nearer_than: int, policy: int) -> int:
-    """Give up the slot of the line to be replaced; -1 if none is used later than ``nearer_than``."""
+def _hold(buffer: _Buffer, slot: int, line: int, visit: int, used: int, policy: int) -> int:
+    """Keep a line on chip until this visit of it is used; return whether it could be replaced before."""
     if policy == LRU:
-        while True:
-            oldest = head[OLDEST]
-            line = buffer.visited[at(oldest & (buffer.visited.size - 1))]
-            head[OLDEST] = oldest + 1
-            if buffer.line[at(line), LATEST] == oldest and buffer.line[at(line), SLOT] >= 0:
-                head[LOOSE] -= 1
-                return buffer.line[at(line), SLOT]
-    if nearer_than == NEVER:
-        return NOWHERE
-    slot = lowest(buffer.idle, buffer.idle_summary)
-    if slot >= 0:
+        return np.int64(buffer.latest[at(line)] < used)
+    if buffer.due_at[at(slot)] == HELD:
+        return 0
+    buffer.due_at[at(slot)] = HELD
+    if not leave_out(buffer.due, buffer.due_summary, visit & (buffer.slot_at.size - 1)):
         leave_out(buffer.idle, buffer.idle_summary, slot)
-        head[LOOSE] -= 1
-        return slot
-    ring = buffer.next_use.size - 1
-    begin = head[SEEN] & ring
+    return 1
+
+
+@inlined
+def _oldest_victim(buffer: _Buffer, head: Array) -> int:
+    """Return the slot of the line visited longest ago."""
+    while True:
+        oldest = head[OLDEST]
+        line = buffer.visited[at(oldest & (buffer.visited.size - 1))]
+        head[OLDEST] = oldest + 1
+        if buffer.latest[at(line)] == oldest and buffer.slot_of[at(line)] >= 0:
+            return np.int64(buffer.slot_of[at(line)])
+
+
+@inlined
+def _farthest_victim(buffer: _Buffer, seen: int, nearer_than: int) -> int:
+    """Give up the slot of the line used last in the window up to visit ``seen``, or not at all.
+
+    -1 if none is used later than ``nearer_than``, a use beyond the window being as good as none.
+    """
+    if nearer_than >= seen:
+        return NOWHERE
+    slot = take_lowest(buffer.idle, buffer.idle_summary)
+    while slot >= 0:
+        if buffer.due_at[at(slot)] >= seen:
+            return slot
+        _put_due(buffer, slot, buffer.due_at[at(slot)])
+        slot = take_lowest(buffer.idle, buffer.idle_summary)
+    ring = buffer.slot_at.size - 1
+    begin = seen & ring
     due = highest_below(buffer.due, buffer.due_summary, begin)
     if due < 0:
         due = highest_below(buffer.due, buffer.due_summary, ring + 1)
-    if head[SEEN] - 1 - ((begin - 1 - due) & ring) <= nearer_than:
+    if seen - 1 - ((begin - 1 - due) & ring) <= nearer_than:
         return NOWHERE
     leave_out(buffer.due, buffer.due_summary, due)
-    head[LOOSE] -= 1
     return np.int64(buffer.slot_at[at(due)])
 
 
 @inlined
-def _store(buffer: _Buffer, head: Array, line: int, visit: int, params: PrefetchParams) -> None:
-    """Put a fetched line into a free slot or the victim's, unless it passes by."""
-    if head[TAKEN] < params.lines:
-        slot = head[TAKEN]
-        head[TAKEN] = slot + 1
-    else:
-        nearer_than = np.int64(-1)
-        if params.run_ahead == 0 and params.policy == FARTHEST:
-            nearer_than = buffer.next_use[visit & (buffer.next_use.size - 1)]
-        slot = _take_victim(buffer, head, nearer_than, params.policy)
-        if slot < 0:
-            return
-        buffer.line[at(buffer.line_in[at(slot)]), SLOT] = NOWHERE
+def _put(buffer: _Buffer, slot: int, line: int) -> None:
+    """Put a fetched line into a slot, in place of what is there."""
+    if buffer.line_in[at(slot)] >= 0:
+        buffer.slot_of[at(buffer.line_in[at(slot)])] = NOWHERE
     buffer.line_in[at(slot)] = line
-    buffer.line[at(line), SLOT] = slot
+    buffer.slot_of[at(line)] = slot
+    buffer.due_at[at(slot)] = HELD
+
+
+@inlined
+def _first_use(uses: Uses, first_line: Array, line: int) -> int:
+    if first_line.size == 1:
+        return first_use(uses, line, 0)
+    row = np.searchsorted(first_line, line, side="right") - 1
+    return first_use(uses, row, line - first_line[at(row)])
+
+
+@inner
+def _know_more(buffer: _Buffer, uses: Uses, first_line: Array, used: int, visit: int) -> None:
+    """Look up the next use of fetched visits and lines where it lay beyond what was known."""
+    ring = buffer.visited.size - 1
+    for waiting in range(used, visit):
+        if buffer.next_use[at(waiting & ring)] == NEVER:
+            buffer.next_use[at(waiting & ring)] = _first_use(uses, first_line, buffer.visited[at(waiting & ring)])
+    for slot in range(buffer.line_in.size):
+        if buffer.due_at[slot] == NEVER:
+            buffer.due_at[slot] = _first_use(uses, first_line, buffer.line_in[slot])
 
 
 @kernel
@@ -262,6 +280,7 @@ def _replay(
     known: Array,
     params: PrefetchParams,
     buffer: _Buffer,
+    uses: Uses,
     missed: Array,
     head: Array,
     stalls: Array,
@@ -269,65 +288,65 @@ def _replay(
     stop: int,
 ) -> Array:
     """Run the visits of elements ``begin`` to ``stop``; set the bits of those that miss, return the stalls so far."""
+    policy, lines, is_farthest = params.policy, params.lines, params.policy == FARTHEST
     ring = buffer.visited.size - 1
     stalled = stalls.shape[0]
     visit, misses, part = head[VISITS], head[MISSES], head[PART]
+    used, taken, loose, seen = head[USED], head[TAKEN], head[LOOSE], visit
     for e in range(begin, stop):
+        if is_farthest and e == uses.span[END]:
+            find_uses(uses, trace, first_line, e, visit)
+            _know_more(buffer, uses, first_line, used, visit)
         while known[part] <= e:
             part += 1
-            while head[USED] < visit:
-                _use(buffer, head, visit, params.policy)
+            while used < visit:
+                loose += _let_go(buffer, used, visit, seen, policy)
+                used += 1
         k = trace[e]
         first, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
         for line in range(first, end):
-            while head[USED] < visit and head[USED] <= visit - params.run_ahead:
-                _use(buffer, head, visit, params.policy)
-            if params.policy == FARTHEST:
-                _look_ahead(buffer, head, trace, first_line, params, (e, visit, known[part]))
+            used_next = NEVER
+            if is_farthest:
+                seen = window_end(uses, params, e, visit, known[part])
+                used_next = next_use(uses, e, line - first)
+            while used < visit and used <= visit - params.run_ahead:
+                loose += _let_go(buffer, used, visit, seen, policy)
+                used += 1
             buffer.visited[at(visit & ring)] = line
-            is_hit = buffer.line[at(line), SLOT] >= 0
-            if is_hit:
-                _hold(buffer, head, line, visit, params.policy)
-            if params.policy == LRU:
-                buffer.line[at(line), LATEST] = visit
+            buffer.next_use[at(visit & (buffer.next_use.size - 1))] = used_next
+            slot = np.int64(buffer.slot_of[at(line)])
+            if slot >= 0:
+                loose -= _hold(buffer, slot, line, visit, used, policy)
+            if policy == LRU:
+                buffer.latest[at(line)] = visit
             visit += 1
-            if is_hit:
+            if slot >= 0:
                 continue
             missed[at((visit - 1) >> 6)] |= ONE << np.uint64((visit - 1) & 63)
             misses += 1
-            if params.policy == OFF or params.lines == 0:
+            if policy == OFF or lines == 0:
                 continue
-            used = head[USED]
-            while head[LOOSE] == 0 and head[TAKEN] == params.lines and head[USED] < visit - 1:
-                _use(buffer, head, visit, params.policy)
-            if head[USED] > used:
+            begun = used
+            while loose == 0 and taken == lines and used < visit - 1:
+                loose += _let_go(buffer, used, visit, seen, policy)
+                used += 1
+            if used > begun:
                 if stalled == stalls.shape[0]:
                     stalls = np.concatenate((stalls, np.zeros((stalled + 16, 2), dtype=np.int64)))
                 stalls[stalled, 0] = visit - 1
-                stalls[stalled, 1] = max(visit - head[USED], 1)
+                stalls[stalled, 1] = max(visit - used, 1)
                 stalled += 1
-            if head[TAKEN] < params.lines or head[LOOSE] > 0:
-                _store(buffer, head, line, visit - 1, params)
+            if taken < lines:
+                _put(buffer, taken, line)
+                taken += 1
+            elif loose > 0:
+                if policy == LRU:
+                    slot = _oldest_victim(buffer, head)
+                else:
+                    slot = _farthest_victim(buffer, seen, used_next if params.run_ahead == 0 else -1)
+                if slot >= 0:
+                    loose -= 1
+                    _put(buffer, slot, line)
     head[VISITS], head[MISSES], head[PART] = visit, misses, part
+    head[USED], head[TAKEN], head[LOOSE] = used, taken, loose
     return stalls[:stalled]
-
-
-@inlined
-def _look_ahead(
-    buffer: _Buffer, head: Array, trace: Array, first_line: Array, params: PrefetchParams, now: tuple[int, int, int]
-) -> None:
-    """Move the head of the window on; ``now`` is the element and visit it is at, and the element it must not pass."""
-    element, visit, stop = now
-    while head[SEEN_ELEMENT] < stop:
-        ahead = head[SEEN_ELEMENT] - element if params.unit_is_element else head[SEEN] - visit
-        if ahead > params.look_ahead:
-            return
-        k = trace[at(head[SEEN_ELEMENT])]
-        begin, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
-        line = begin + head[SEEN_SEGMENT]
-        if line == end:
-            head[SEEN_ELEMENT] += 1
-            head[SEEN_SEGMENT] = 0
-            continue
-        _see(buffer, head, line)
-        head[SEEN_SEGMENT] += 1

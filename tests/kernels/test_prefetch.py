@@ -12,7 +12,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparsim.kernels import visits
+from sparsim.kernels import next_use, visits
 from sparsim.kernels.prefetch import FARTHEST, LRU, OFF, Prefetcher
 from sparsim.kernels.records import PrefetchParams, Requests
 
@@ -87,11 +87,12 @@ def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
 
 
 @settings(max_examples=500, deadline=None)
-@given(traces(), buffers(), st.sampled_from([0, POINTER]))
-def test_equals_the_naive_buffer(case, buffer, pointer_bytes):
+@given(traces(), buffers(), st.sampled_from([0, POINTER]), st.sampled_from([1, 3, next_use.CHUNK]))
+def test_equals_the_naive_buffer(case, buffer, pointer_bytes, chunk):
     trace, lengths = case
     expected = naive(trace, lengths, buffer, pointer_bytes=pointer_bytes)
-    got = run(trace, lengths, buffer, pointer_bytes=pointer_bytes)
+    with mock.patch.object(next_use, "CHUNK", chunk):
+        got = run(trace, lengths, buffer, pointer_bytes=pointer_bytes)
     assert (got.hits, got.misses, got.fetched_bytes) == (expected.hits, expected.misses, expected.fetched_elements)
     assert got.requests.size.sum() == expected.fetched_elements  # bursts of one byte
     assert got.visits.sum() == got.hits + got.misses
