@@ -123,6 +123,20 @@ def _first_lines(row_elements: Array, params: PrefetchParams) -> Array:
     return np.concatenate(([0], np.cumsum(lines))).astype(np.int64)
 
 
+@kernel
+def _visits_before(trace: Array, first_line: Array, elements: Array) -> Array:
+    """Return the visits of the trace before each of some elements, ascending."""
+    before = np.empty(elements.size, dtype=np.int64)
+    total = 0
+    e = 0
+    for i in range(elements.size):
+        while e < elements[i]:
+            total += first_line[at(trace[e] + 1)] - first_line[at(trace[e])]
+            e += 1
+        before[i] = total
+    return before
+
+
 class Prefetcher:
     """Runs the line visits of a trace through the buffer, as far as it is asked to.
 
@@ -154,6 +168,10 @@ class Prefetcher:
         self._head = np.zeros(HEAD, dtype=np.int64)
         missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
         self.fetched = Fetched(0, 0, 0, missed, np.zeros((0, 2), dtype=np.int64))
+
+    def visits_before(self, elements: Array) -> Array:
+        """Return how many visits come before those of each of some elements of the trace, ascending."""
+        return elements if self._first_line.size == 1 else _visits_before(self._trace, self._first_line, elements)
 
     def go_on(self, elements: int) -> None:
         """Run the visits of some more elements of the trace."""

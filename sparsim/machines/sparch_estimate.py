@@ -76,7 +76,7 @@ def exact_instead(a: Csr, products: int, config: SpArchConfig) -> str:
         return f"too small to sample: {products:,} products"
     merged_away = (
         1 << config.merge.layers
-    ) - 1  # leaves, by a round; condensed columns are as many as the longest row has
+    ) - 1  # leaves, by a round; there are as many as the longest row has elements
     rounds = -(-(int(a.row_lengths.max()) - 1) // merged_away)
     if rounds * LEAST_OF_ROUND > products:
         return f"too small to sample: {products // rounds:,} products a merge round"

@@ -203,13 +203,8 @@ class CellClock:
             b_bytes.append(np.bincount(asked.step, asked.size, some.size))
         self.b_bytes = np.concatenate(b_bytes).reshape(sizes.size, cells)
         self.fetched, self.fetched_bytes = replay.fetched, lines.fetched_bytes
-        per_row = -(-(self.params.pointer_bytes + row_elements * self.params.element_bytes) // self.params.line_bytes)
-        each = per_row.astype(np.int32)[trace]
-        begin = np.concatenate(
-            [[0], *(one.asked[1:] + done for one, done in zip(survey.rounds, np.cumsum(sizes) - sizes, strict=True))]
-        )
-        sums = np.add.reduceat(each, np.minimum(begin[:-1], max(each.size - 1, 0)), dtype=np.int64) if each.size else 0
-        self.visits = np.concatenate(([0], np.cumsum(np.where(np.diff(begin) > 0, sums, 0))))
+        begin = [one.asked[1:] + done for one, done in zip(survey.rounds, np.cumsum(sizes) - sizes, strict=True)]
+        self.visits = replay.visits_before(np.concatenate([[0], *begin]))
 
     def time(self, cells: IntArray) -> Tally:
         """Time some of the drawn cells as one product."""
