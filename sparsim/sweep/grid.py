@@ -103,7 +103,8 @@ class Grid(BaseModel):
             place = next((str(part) for part in first["loc"] if isinstance(part, str)), "sweep")
             known = [*cls.model_fields]
             if first["type"] == "extra_forbidden":
-                raise ConfigError(f"a sweep has no '{place}'{nearest(place, known)}", key=place) from None
+                hint = "; fields of a machine stand in 'fields'" if "." in place else nearest(place, known)
+                raise ConfigError(f"a sweep has no '{place}'{hint}", key=place) from None
             if first["type"] == "missing":
                 raise ConfigError(
                     "nothing to simulate", key="inputs", allowed="one network or matrix, or more"

@@ -39,6 +39,7 @@ def test_repeated_values_count_once():
         ({"inputs": "lenet5", "fields": {"dram.channels": []}}, "^fields: .*at least 1 item"),
         ({"inputs": "lenet5", "machine": "sparch"}, "^machine: a sweep has no 'machine'; "),
         ({"inputs": "lenet5", "sparsities": [0.5]}, "a sweep has no 'sparsities'; did you mean 'sparsity'"),
+        ({"inputs": "lenet5", "merge.width": [8]}, "has no 'merge.width'; fields of a machine stand in 'fields'"),
         ({"inputs": "lenet5", "batch": [0]}, "^batch: .*greater than or equal to 1, got 0"),
         ({"inputs": "lenet5", "sparsity": ["half"]}, "^sparsity: .*number.*'half'"),
         ({"inputs": "lenet5", "propagate": "on"}, "^propagate: .*'auto', 'chain' or 'off'"),
