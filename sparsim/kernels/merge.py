@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from sparsim.kernels._jit import at, inlined, kernel
 from sparsim.kernels.bits import add, copy, size_of, unite
+from sparsim.kernels.early import fetch_early
 from sparsim.kernels.records import Listing, MergeTree, Operands, RowWork
 
 __all__ = [
@@ -46,17 +47,21 @@ Array = npt.NDArray[Any]
 # from this many elements of a row of B on, guessing whether a column is new costs more than counting without a branch,
 # with four counters in turns, as one would wait for itself
 LONG = 12
+SOON, LATER = 4, 12  # elements of A: what their rows of B lead to is asked for before they are reached
+WIDE = 1 << 18  # columns: from here on stamps are not in the second cache
 
 
 @kernel
 def multiply_rows(ops: Operands, listing: Listing, internal: Array, tree: MergeTree, work: RowWork) -> None:
     """Fill in, for every row, what is multiplied now: elements of A, products, slots and the rows of B asked for."""
     asked = 0
+    final = listing.first[listing.first.size - 1] - listing.first[0] - 1
     for row in range(listing.first.size - 1):
         begin = asked
         products = 0
         slots = 0
         for i in range(listing.first[row] - listing.first[0], listing.first[row + 1] - listing.first[0]):
+            fetch_early(ops.b_indptr, ops.a_indices[listing.element[min(i + LATER, final)]])
             if internal[listing.position[i]]:
                 continue
             k = ops.a_indices[listing.element[i]]
@@ -96,6 +101,8 @@ def count_stamped(
     stride = at(ways) + at(1)
     last_serial = (1 << (31 - tree.layers)) - 1
     hist = np.zeros(4 * (np.int64(ways) + 1), dtype=np.int64)
+    final = listing.first[listing.first.size - 1] - listing.first[0] - 1
+    is_wide = stamp.size > WIDE
     for row in range(listing.first.size - 1):
         if serial == last_serial:
             stamp[:] = 0
@@ -107,6 +114,13 @@ def count_stamped(
             position = listing.position[i]
             k = ops.a_indices[listing.element[i]]
             start, stop = at(ops.b_indptr[k]), at(ops.b_indptr[k + 1])
+            later = ops.a_indices[listing.element[min(i + SOON, final)]]
+            fetch_early(ops.b_indptr, ops.a_indices[listing.element[min(i + LATER, final)]])
+            fetch_early(ops.b_indices, ops.b_indptr[later])
+            if is_wide:
+                follows = ops.a_indices[listing.element[min(i + 1, final)]]
+                for f in range(at(ops.b_indptr[follows]), at(ops.b_indptr[follows + 1])):
+                    fetch_early(stamp, at(ops.b_indices[f]))
             mark = np.int32(serial << tree.layers | position)
             if internal[position]:
                 for f in range(start, stop):

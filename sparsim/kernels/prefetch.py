@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from sparsim.kernels._jit import at, inlined, inner, kernel
 from sparsim.kernels.bits import ONE, WORD, highest_below, include, leave_out, take_lowest
+from sparsim.kernels.early import fetch_early
 from sparsim.kernels.next_use import END, NEVER, Uses, find_uses, first_use, next_use, no_uses, window_end
 from sparsim.kernels.records import Fetched, PrefetchParams
 
@@ -36,6 +37,7 @@ Array = npt.NDArray[Any]
 FARTHEST, LRU, OFF = 0, 1, 2
 NOWHERE = -1
 HELD = -1
+SOON, LATER = 8, 24  # elements: what an element needs is asked for before it is reached
 
 
 class _Buffer(NamedTuple):
@@ -307,7 +309,7 @@ def _replay(
 ) -> Array:
     """Run the visits of elements ``begin`` to ``stop``; set the bits of those that miss, return the stalls so far."""
     policy, lines, is_farthest = params.policy, params.lines, params.policy == FARTHEST
-    ring = buffer.visited.size - 1
+    ring, final = buffer.visited.size - 1, trace.size - 1
     stalled = stalls.shape[0]
     visit, misses, part = head[VISITS], head[MISSES], head[PART]
     used, taken, loose, seen = head[USED], head[TAKEN], head[LOOSE], visit
@@ -320,6 +322,11 @@ def _replay(
             while used < visit:
                 loose += _let_go(buffer, used, visit, seen, policy)
                 used += 1
+        if first_line.size == 1:
+            fetch_early(buffer.slot_of, trace[min(e + SOON, final)])
+        else:
+            fetch_early(first_line, trace[min(e + LATER, final)])
+            fetch_early(buffer.slot_of, first_line[trace[min(e + SOON, final)]])
         k = trace[e]
         first, end = (k, k + 1) if first_line.size == 1 else (first_line[at(k)], first_line[at(k + 1)])
         for line in range(first, end):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sparsim.kernels._jit import at, inlined, kernel
 from sparsim.kernels.bits import ONE, ZERO
+from sparsim.kernels.early import fetch_early
 from sparsim.kernels.records import Fetched, PrefetchParams, Requests, VisitsOfSteps
 
 __all__ = ["Replay", "StepVisits"]
@@ -24,6 +25,7 @@ ELEMENT, BEGIN, DONE, VISIT, STALL, ASKED, POINTERS, STEP, COUNT = range(9)
 SO_FAR = 9
 READY, LATER, ROOM = range(3)
 REPLAYED = 1 << 16  # elements of the trace at once
+SOON = 16  # elements: where a row of B begins is asked for before it is reached
 
 
 class Replay(Protocol):
@@ -109,9 +111,10 @@ def _assign(
     element, begin, done = so_far[ELEMENT], so_far[BEGIN], so_far[DONE]
     visit, stall, asked, pointers = so_far[VISIT], so_far[STALL], so_far[ASKED], so_far[POINTERS]
     step, count = so_far[STEP], so_far[COUNT]
-    last = block.products.size - 1
+    last, final = block.products.size - 1, trace.size - 1
     state = READY if last < 0 or element == trace.size else LATER
     while state == LATER and element < fetched.elements:
+        fetch_early(start, trace[min(element + SOON, final)])
         k = trace[element]
         elements = start[at(k + 1)] - start[at(k)]
         size = params.pointer_bytes + elements * params.element_bytes
