@@ -111,12 +111,16 @@ class Source:
 
     def check(self, asked: Sequence[Case]) -> None:
         """Refuse what does not go with a matrix by itself."""
-        if self.is_matrix and any(case.pair is not None or case.batch != 1 for case in asked):
+        if not self.is_matrix:
+            return
+        if any(case.pair is not None or case.batch != 1 for case in asked):
             raise ConfigError(
                 f"'{self.name}' is a matrix, which is multiplied by itself and neither pruned nor run in batches",
                 key="columns",
                 allowed="a number of columns, which makes it a layer's weights",
             )
+        (layer,) = self.network
+        product(layer.matrix, dtype=self.grid.dtype, name=self.name)  # says what a matrix that is not square needs
 
     @property
     def _how(self) -> Pruning:

@@ -53,8 +53,9 @@ class Inputs:
     def __getitem__(self, number: int) -> Source:
         """Return an input; what is wrong with it is raised every time."""
         if number not in self._kept:
-            self._kept[number] = open_source(self.grid.inputs[number], self.grid)
-            self._kept[number].check(all_cases(self.grid))
+            source = open_source(self.grid.inputs[number], self.grid)
+            source.check(all_cases(self.grid))
+            self._kept[number] = source
         self._kept.move_to_end(number)
         while len(self._kept) > 1 and sum(source.size_bytes for source in self._kept.values()) > KEPT_BYTES:
             self._kept.popitem(last=False)

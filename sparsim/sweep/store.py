@@ -146,7 +146,7 @@ class Store:
 
     def get(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return the runs that are there."""
-        return {key: _unpacked(record) for key, record in self._select("key, record", keys)}
+        return {key: self._unpacked(record) for key, record in self._select("key, record", keys)}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Return the keys without a run, each once, in their order."""
@@ -176,13 +176,17 @@ class Store:
     def case(self, key: str) -> dict[str, Any] | None:
         """Return what is known of a case."""
         found = self._ask("SELECT record FROM cases WHERE key = ?", (key,))
-        return _unpacked(found[0][0]) if found else None
+        return self._unpacked(found[0][0]) if found else None
+
+    def _unpacked(self, record: bytes) -> dict[str, Any]:
+        try:
+            unpacked: dict[str, Any] = json.loads(zlib.decompress(record))
+        except (zlib.error, ValueError) as error:
+            raise InputError(
+                f"the store of sweeps is damaged ({error})", source=self.path, remedy="delete it, or name another file"
+            ) from None
+        return unpacked
 
 
 def _packed(record: Mapping[str, Any]) -> bytes:
     return zlib.compress(json.dumps(record, allow_nan=False).encode(), 1)
-
-
-def _unpacked(record: bytes) -> dict[str, Any]:
-    unpacked: dict[str, Any] = json.loads(zlib.decompress(record))
-    return unpacked

@@ -81,6 +81,17 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path):
         Store(text / "below" / "a.sqlite")
 
 
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path):
+    with Store(tmp_path / "a.sqlite") as store:
+        store.put("one", {"x": 1})
+        store.put_case("case", {"parts": []})
+        for table in ("runs", "cases"):
+            store._ask(f"UPDATE {table} SET record = x'001122'")
+        for ask in (lambda: store.get(["one"]), lambda: store.case("case")):
+            with pytest.raises(InputError, match=r"a.sqlite: the store of sweeps is damaged .*; delete it, or name"):
+                ask()
+
+
 def test_the_default_store_is_in_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SPARSIM_CACHE_DIR", str(tmp_path))
     assert default_store() == tmp_path / "sparsim" / "sweeps.sqlite"

@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import sparsim as ss
-from sparsim.errors import ConfigError, InputError
+from sparsim.errors import ConfigError, InputError, WorkloadError
 from sparsim.network import Layer, Network
 from sparsim.sweep import Interrupted, cases, estimate, failures, points, run
 from sparsim.sweep.store import Store
@@ -201,6 +201,23 @@ def test_one_bad_file_of_several_is_a_row_and_alone_an_error(tmp_path):
         ss.sweep(str(tmp_path / "bad.mtx"), store=tmp_path / "s", **QUIET)
 
 
+def test_a_matrix_among_networks_is_neither_pruned_nor_batched(tmp_path):
+    options = {"granularity": ["unstructured"], "sparsity": [0.5, 0.9], "store": tmp_path / "s"}
+    for progress in (True, False):  # an estimate, which announces a long sweep, opens the inputs first
+        frame = ss.sweep([small_matrix(), small_network()], jobs=1, progress=progress, **options)
+        assert ["neither pruned nor run in batches" in error for error in frame["error"]] == [True, True, False, False]
+    single = ss.sweep([small_matrix(), small_network()], batch=[1, 4], store=tmp_path / "s", **QUIET)
+    assert ["run in batches" in error for error in single["error"]] == [True, True, False, False]
+
+
+def test_a_matrix_that_is_not_square_is_one_line_or_a_row(tmp_path):
+    wide = sp.random_array((20, 30), density=0.1, format="csr", rng=0)
+    with pytest.raises(WorkloadError, match="20 x 30, not square"):
+        ss.sweep(wide, store=tmp_path / "s", jobs=1)
+    frame = ss.sweep([wide, small_matrix()], store=tmp_path / "s", jobs=1)
+    assert ["not square" in error for error in frame["error"]] == [True, False]
+
+
 def test_layers_stand_before_their_network(tmp_path):
     frame = ss.sweep(small_network(), layers=True, batch=2, store=tmp_path / "s", **QUIET)
     assert frame["layer"].tolist() == ["fc0", "fc1", "fc2", "twin of fc0", "total"]
@@ -221,7 +238,6 @@ def test_degenerate_inputs(tmp_path):
         (row,) = ss.sweep(matrix, store=tmp_path / "s", **QUIET).to_dict("records")
         assert row["error"] == ""
         assert row["workload.multiplies"] == (matrix @ matrix).sum()
-    assert "not square" in ss.sweep(np.ones((2, 3)), store=tmp_path / "s", **QUIET)["error"][0]
 
 
 def test_estimates_know_points_runs_and_what_is_there(tmp_path):
