@@ -185,7 +185,9 @@ class _Search:
         uniforms = [chooser.uniform(parse_granularity(rival.granularity), rival.sparsity) for rival in rivals]
         found.run(uniforms, seed, progress)
         if found.best is None:
-            raise self._unreachable(min(factor, found.nearest))
+            if found.nearest == inf:
+                raise self._nothing_left(len(found.tried))
+            raise self._unreachable(found.nearest if factor <= 1 else min(factor, found.nearest))
         return self._result(found.best[1], rivals, found.told)
 
     def _refined(self, options: Options, exact: dict[str, Option] | None) -> tuple[Options, dict[str, Option] | None]:
@@ -219,13 +221,20 @@ class _Search:
         share = freed[most] / self.budget[most]
         return f"{told} where layers stand alone; zeros carried to other layers then freed {share:.2%} of the {most}"
 
+    def _nothing_left(self, tried: int) -> ConfigError:
+        return ConfigError(
+            f"{_words(self.budget)} cannot be reached: in each of the {tried:,} networks tried, zeros carried to other "
+            "layers leave a layer without weights",
+            key="budget",
+            allowed="--propagate off where a layer has none from the start, or lower sparsities",
+        )
+
     def _unreachable(self, factor: float) -> ConfigError:
         # rounded up, so that what the message offers can be reached
         least = ", ".join(f"{name}={_rounded_up(factor * share)}" for name, share in self.budget.items())
         what = "cannot be reached" if len(self.budget) == 1 else "cannot be reached together"
-        given = ", ".join(f"{name}={share:g}" for name, share in self.budget.items())
         return ConfigError(
-            f"{given} {what} on {self.bench.built.name} in these patterns and sparsities",
+            f"{_words(self.budget)} {what} on {self.bench.built.name} in these patterns and sparsities",
             key="budget",
             allowed=f"{least} or more; higher sparsities or other patterns for less",
         )
@@ -241,6 +250,10 @@ class _Search:
         return SearchResult(
             self.bench.built.name, self.budget, choices, after, total, sum(losses), rivals, method, rows
         )
+
+
+def _words(budget: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}={share:g}" for name, share in budget.items())
 
 
 def _rounded_up(share: float) -> str:

@@ -279,3 +279,17 @@ def test_a_network_that_nothing_passes_through_is_no_answer():
         ss.search(chain, budget={"energy": 0.1}, **options)
     found = ss.search(chain, budget={"energy": 0.2}, **options)
     assert all(layer.nnz for layer in found.network)
+
+
+def test_a_budget_is_not_called_out_of_reach_where_the_network_is_cut():
+    """A layer without weights cuts a chain: offering a smaller share as one that can be reached helps nobody."""
+    rng = np.random.default_rng(0)
+    layers = [ss.Layer(f"fc{number}", rng.standard_normal((64, 64)).astype(np.float32)) for number in range(2)]
+    cut = ss.Network("cut", (*layers, ss.Layer("fc2", np.zeros((64, 64), dtype=np.float32))))
+    with pytest.raises(ConfigError, match="carried to other layers leave a layer without weights") as told:
+        ss.search(cut, budget={"energy": 0.9}, sparsity=(0.9,), granularity="unstructured", **QUIET)
+    assert "propagate off" in told.value.allowed
+    found = ss.search(
+        cut, budget={"energy": 0.9}, sparsity=(0.9,), granularity="unstructured", propagate="off", **QUIET
+    )
+    assert found.costs["energy"] <= 0.9
