@@ -1,11 +1,14 @@
 import csv
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse as sp
+
+from sparsim.cli import main
 
 
 @pytest.fixture
@@ -224,3 +227,17 @@ def test_bad_pruning_gets_one_line_and_exit_code_2(sparsim, files, words, says):
     assert says in err
     assert (files / "net.npz").read_bytes() == before
     assert not list(files.glob("*.part"))
+
+
+def test_interrupted_is_told_and_exit_code_one(monkeypatch, capsys):
+    """Ctrl-C before a verb can say what it keeps: typer alone ends with 130 and no word."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparsim.machines.preset_names", interrupted)
+    monkeypatch.setattr(sys, "argv", ["sparsim", "machines"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.strip() == "error: interrupted"

@@ -16,6 +16,8 @@ from sparsim.errors import ModelError, SparsimError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # what typer makes of ctrl-C, without a word
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -40,7 +42,10 @@ for command in (
 def main() -> None:
     """Run the command line; the errors sparsim raises on purpose become one line and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except ModelError as error:
         _fail(str(error), 1)
     except SparsimError as error:
@@ -57,7 +62,7 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the command line
             raise
-        _fail(f"{error.format_message()} See 'sparsim --help'.", 2)
+        _fail(f"{error.format_message().rstrip('.')}; see 'sparsim --help'", 2)
 
 
 @app.callback(invoke_without_command=True)
