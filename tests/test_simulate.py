@@ -255,3 +255,9 @@ def test_im2col_bytes_stand_apart():
     layer = Layer("conv", np.ones((4, 3, 3, 3)), padding=(1, 1), stride=(1, 1), dilation=(1, 1), input_size=(5, 6))
     details = simulate(layer, on="dense", batch=2)["details"]
     assert details["im2col_bytes"] == {"unique": 2 * 3 * 5 * 6 * 2, "expanded": 27 * 2 * 5 * 6 * 2}
+
+
+@pytest.mark.parametrize("options", [{"on": None}, {"on": 5}, {"on": ["sparch"]}, {"energy": 5}])
+def test_what_is_no_name_is_unknown(options):
+    with pytest.raises(ConfigError, match=r"no machine|no energy table"):
+        simulate(np.eye(3), **options)

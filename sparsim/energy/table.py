@@ -150,7 +150,7 @@ def load_table(name: str = DEFAULT_TABLE) -> EnergyTable:
     ConfigError
         If there is no such table, or no rule for the node.
     """
-    leaf, at, node = name.partition("@")
+    leaf, at, node = str(name).partition("@")
     if leaf == ALL_TABLES:
         place = f"'{name}' is for compare, which tells how far its answer depends on the table"
         raise ConfigError(place, key="--energy", allowed=", ".join(table_names()))

@@ -40,8 +40,8 @@ def machine(name: str | Machine, overrides: Mapping[str, Any] | None = None) -> 
         if overrides:
             raise ConfigError("overrides go with a machine's name, not with a built machine", key=name.name)
         return name
-    if not is_preset(name):
-        raise ConfigError(f"no machine '{name}'{nearest(name, preset_names())}", key="machine")
+    if not isinstance(name, str) or not is_preset(name):
+        raise ConfigError(f"no machine '{name}'{nearest(str(name), preset_names())}", key="machine")
     leaf, _, mode = name.partition("-")
     preset = load_preset(leaf)
     module, _, attribute = CLASSES[preset.kind].partition(":")
