@@ -34,7 +34,8 @@ def coverage(network: Network, products: Sequence[Workload], training: bool = Fa
     several = f", {len(products)} products" if len(products) != len(network) else ""
     bare = without_weights(network)
     arrays = len(network.skipped) - len(bare)
-    head = f"{len(network)} layers{several} with {macs:,} multiply-accumulates a sample, all products with weights"
+    layers = f"{len(network)} layer{'' if len(network) == 1 else 's'}{several}"
+    head = f"{layers} with {macs:,} multiply-accumulates a sample, all products with weights"
     told = f"{head}{_left_out(bare, macs, training)}"
     return told + (f"; {arrays} arrays of the file are no matrix products" if arrays else "")
 

@@ -89,7 +89,8 @@ def verdict(rows: Sequence[Row]) -> list[str]:
             near = round(row["sparsity"] * 20) / 20
             budgets.setdefault(near if abs(near - row["sparsity"]) < SAME_BUDGET else row["sparsity"], []).append(row)
         gains = "; ".join(
-            f"with {group[0]['actual_sparsity']:.0%} zeros {_gains(group)}" for _, group in sorted(budgets.items())
+            f"with {_percent(group[0]['actual_sparsity'])} zeros {_gains(group)}"
+            for _, group in sorted(budgets.items())
         )
         losers = [p for p in dict.fromkeys(map(_pattern, mine)) if p not in set(map(_pattern, pays))]
         never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
@@ -183,6 +184,12 @@ def _carried(totals: Sequence[Row]) -> list[str]:
     return sentences
 
 
+def _percent(share: float) -> str:
+    """Write a share of zeros; only what is all or nothing is called 100% or 0%."""
+    digits = next((count for count in range(5) if f"{share:.{count}%}" not in (f"{1:.{count}%}", f"{0:.{count}%}")), 0)
+    return f"{share:.{digits}%}"
+
+
 def _rise(before: float, after: float) -> str:
     """Write two shares of zeros with as many digits as it takes to tell them apart."""
     digits = next((count for count in (1, 2, 3) if f"{before:.{count}%}" != f"{after:.{count}%}"), 4)
@@ -199,7 +206,9 @@ def _accuracies(totals: Sequence[Row]) -> list[str]:
             if known and row["sparsity"] >= sparsest.get(_pattern(row), row)["sparsity"]:
                 sparsest[_pattern(row)] = row
         if sparsest:
-            named = [f"{name} {r['accuracy']:.1%} at {r['actual_sparsity']:.0%} zeros" for name, r in sparsest.items()]
+            named = [
+                f"{name} {r['accuracy']:.1%} at {_percent(r['actual_sparsity'])} zeros" for name, r in sparsest.items()
+            ]
             sentences.append(f"accuracy of {network}, measured after fine-tuning: {', '.join(named)}.")
     return sentences
 

@@ -2,7 +2,7 @@ from math import nan
 
 import pytest
 
-from sparsim.verdict import in_short
+from sparsim.verdict import _percent, in_short
 
 
 def row(granularity, machine, speedup, sparsity=0.5, batch=1, network="net"):
@@ -44,3 +44,10 @@ def test_in_short_speaks_of_each_network_at_its_largest_batch():
 def test_in_short_leaves_out_dense_weights_unknown_speedups_and_layers(left_out):
     assert in_short([left_out]) == []
     assert in_short([row("as stored", "fast", 2.0), left_out]) == ["net, batch 1: its own zeros pays on fast (2x)."]
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0, "0%"), (1, "100%"), (0.5, "50%"), (0.999, "99.9%"), (0.99988, "99.99%"), (0.001, "0.1%")]
+)
+def test_only_all_is_called_all(share, told):
+    assert _percent(share) == told
