@@ -308,7 +308,10 @@ def _told_sample(sample: Mapping[str, Any] | None, cycles: int) -> list[tuple[st
     if "cycles.total" not in sample["intervals"]:
         return [("sampled", f"nothing, {sample['exact']}")]
     low, high = sample["intervals"]["cycles.total"]
-    return [("sampled", f"cycles {si(cycles, '')}, 95 % between {si(low, '')} and {si(high, '')}".replace(" ,", ","))]
+    return [
+        ("sampled", f"cycles {si(cycles, '')}, 95 % between {si(low, '')} and {si(high, '')}".replace(" ,", ",")),
+        ("", "non-zeros of C, DRAM and energy are estimates too, see details.sample.intervals"),
+    ]
 
 
 def _share(part: float, whole: float) -> str:
