@@ -266,10 +266,15 @@ def _sweep_cells(row: Mapping[str, Any], shown: Sequence[str], fields: Sequence[
         return not (row.get(key) is None or row[key] != row[key])
 
     zeros = next((f"{row[key]:.1%}" for key in ("propagated_sparsity", "sparsity") if known(key)), "")
-    values = [str(row[key]) if known(key) else "" for key in fields]
+    values = [_swept(row[key]) if known(key) else "" for key in fields]
     costs = [si(row[key] * factor, unit) if known(key) else "–" for _, key, unit, factor in MEASURES]
     speed = f"{row['speedup']:.3g}x" if known("speedup") else "–"
     return [*(str(row.get(key, "")) for key in shown), str(row["granularity"]), zeros, *values, *costs, speed]
+
+
+def _swept(value: Any) -> str:
+    """Write the value of a field; whole numbers are floats in a column where other machines have none."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def print_search(found: SearchResult) -> None:

@@ -237,8 +237,9 @@ class Engine:
                         raise
                     continue
                 memory = max(memory, memory_bytes(source, processes))
+                counted: set[str] = set()
                 for one in self.machines:
-                    lacking = self._lacking(source, case, one, parts, work)
+                    lacking = self._lacking(source, case, one, parts, work, counted)
                     finished += parts is not None and not lacking
                     for built, counts in lacking:
                         runs += len(counts)
@@ -246,9 +247,15 @@ class Engine:
         return Estimate(self.points, finished, runs, seconds, processes, memory)
 
     def _lacking(
-        self, source: Source, case: Case, one: Configuration, parts: Sequence[Part] | None, work: Sequence[float]
+        self,
+        source: Source,
+        case: Case,
+        one: Configuration,
+        parts: Sequence[Part] | None,
+        work: Sequence[float],
+        counted: set[str],
     ) -> list[tuple[Any, list[float]]]:
-        """Return machines with the multiplies of each run they have to do for a point."""
+        """Return machines with the multiplies of each run they have to do for a point, without those ``counted``."""
         if one.built is None:
             return []
         if parts is None:
@@ -258,8 +265,9 @@ class Engine:
         counts: dict[str, tuple[Any, list[float]]] = {}
         for at, _, machine, key in point.runs():
             if key in missing:
-                missing.discard(key)
-                counts.setdefault(machine.config_sha256, (machine, []))[1].append(work[min(at, len(work) - 1)])
+                mine = counts.setdefault(machine.config_sha256, (machine, []))[1]
+                mine += [] if key in counted else [work[min(at, len(work) - 1)]]
+                counted.add(key)
         return list(counts.values())
 
 

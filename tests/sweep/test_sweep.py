@@ -218,6 +218,13 @@ def test_a_matrix_that_is_not_square_is_one_line_or_a_row(tmp_path):
     assert ["not square" in error for error in frame["error"]] == [True, False]
 
 
+def test_a_run_that_points_share_is_estimated_once(tmp_path):
+    matrix, fields = small_matrix(), {"prefetch.lines": [32, 64, 128]}
+    ss.sweep(matrix, on="outerspace", store=tmp_path / "s", **QUIET)  # so that the store knows the case
+    expected = estimate(matrix, fields=fields, store=tmp_path / "s", jobs=1)
+    assert (expected.points, expected.finished, expected.runs) == (3, 0, 4)  # three and their dense twin
+
+
 def test_layers_stand_before_their_network(tmp_path):
     frame = ss.sweep(small_network(), layers=True, batch=2, store=tmp_path / "s", **QUIET)
     assert frame["layer"].tolist() == ["fc0", "fc1", "fc2", "twin of fc0", "total"]
