@@ -24,7 +24,7 @@ from sparsim.resources import normalised, resources, unlike
 from sparsim.rows import Products, Table, totals
 from sparsim.runs import Plan
 from sparsim.sensitivity import Sensitivity, priceable, sensitivity
-from sparsim.simulate import SAMPLE, network_workloads
+from sparsim.simulate import SAMPLE, checked_sample, network_workloads, without_estimates
 from sparsim.training import training_workloads
 from sparsim.variants import Pruning, as_network, budgets, variants
 from sparsim.verdict import is_total, verdict
@@ -165,7 +165,9 @@ def compare(
     """
     network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
     batches = _several(batch, "batch")
-    machines = _configured(_several(on, "on"), {**(overrides or {}), **({} if sample is None else {SAMPLE: sample})})
+    machines = _configured(
+        _several(on, "on"), {**(overrides or {}), **({} if sample is None else {SAMPLE: checked_sample(sample)})}
+    )
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
     pairs = budgets(
         _several(granularity, "granularity", some=False),
@@ -282,6 +284,8 @@ def _configured(on: Sequence[str | Machine], overrides: Mapping[str, Any]) -> li
         raise ConfigError("two machines of one name; compare them in two calls", key="on")
     for key in overrides:
         known = [field for each in built for field in each.fields()]
+        if key not in known and key == SAMPLE:
+            raise without_estimates(names)
         if key not in known:
             raise ConfigError(f"none of the machines has a field '{key}'{nearest(key, known)}", key="--set")
     own = [{key: value for key, value in overrides.items() if key in each.fields()} for each in built]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,18 @@ from sparsim.report import Report, build_report
 from sparsim.threads import using_threads
 from sparsim.workload import MAX_SIDE, DataType, Operand, Workload, at_width, layer_workload
 
-__all__ = ["SAMPLE", "as_matrix", "gemm", "network_workloads", "product", "run", "simulate", "simulate_all"]
+__all__ = [
+    "SAMPLE",
+    "as_matrix",
+    "checked_sample",
+    "gemm",
+    "network_workloads",
+    "product",
+    "run",
+    "simulate",
+    "simulate_all",
+    "without_estimates",
+]
 
 SAMPLE = "sample.fraction"
 
@@ -218,8 +230,29 @@ def _sampled(
         return on, overrides
     if SAMPLE not in (built := machine(on)).fields():
         raise ConfigError(f"'{built.name}' has no estimates, it is exact", key="--sample", allowed="with sparch")
-    own = {SAMPLE: float(sample)}
+    own = {SAMPLE: checked_sample(sample)}
     return (on.with_fields(own), overrides) if isinstance(on, Machine) else (on, {**(overrides or {}), **own})
+
+
+def checked_sample(sample: Any) -> float:
+    """Return the share of a product to sample.
+
+    Raises
+    ------
+    ConfigError
+        If it is no share.
+    """
+    if isinstance(sample, bool) or not isinstance(sample, Real) or not 0 <= float(sample) <= 1:
+        raise ConfigError(
+            f"{sample!r}", key="--sample", allowed="a share from 0 (everything, exactly) to 1, such as 0.05"
+        )
+    return float(sample)
+
+
+def without_estimates(names: Iterable[str]) -> ConfigError:
+    """Return what to say where none of the machines has estimates."""
+    named = ", ".join(f"'{name}'" for name in names)
+    return ConfigError(f"no estimates by {named}, always exact", key="--sample", allowed="with sparch")
 
 
 def _refuse(given: Mapping[str, bool], why: str) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from sparsim.energy import DEFAULT_TABLE, load_table
 from sparsim.progress import tqdm
-from sparsim.simulate import SAMPLE
 from sparsim.sweep.cases import all_cases
 from sparsim.sweep.estimate import Estimate, processes
 from sparsim.sweep.grid import Grid, configurations
@@ -58,7 +57,8 @@ def sweep(
     store : file of finished runs; by default one in the cache folder, see :func:`default_store`.
     progress : show a bar, and an estimate before a sweep that takes long.
     options : the other entries of :class:`Grid`: ``on``, ``fields``, ``granularity``, ``sparsity``, ``batch`` ...; and
-        ``sample``, the share of a product to merge and time on machines that can estimate, a swept field of theirs.
+        ``sample``, the share of a product to merge and time (or several) on machines that can estimate, a swept
+        field of theirs.
 
     Returns
     -------
@@ -122,15 +122,6 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> int:
 def _grid(inputs: Any, grid: Grid | str | PathLike[str] | None, options: dict[str, Any]) -> Grid:
     """Return the grid of a call, whichever way it is described."""
     given = options if inputs is None else {"inputs": inputs, **options}
-    sample = given.pop("sample", None)
-    made = _described(grid, given)
-    if sample is None:
-        return made
-    entries = {key: getattr(made, key) for key in made.model_fields_set}
-    return Grid.of(**entries | {"fields": {**made.fields, SAMPLE: [sample]}})
-
-
-def _described(grid: Grid | str | PathLike[str] | None, given: dict[str, Any]) -> Grid:
     if isinstance(grid, Grid):
         return Grid.of(**{key: getattr(grid, key) for key in grid.model_fields_set} | given)
     return Grid.of(**given) if grid is None else Grid.from_toml(grid, **given)

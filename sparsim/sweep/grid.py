@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.machines import Machine, machine
 from sparsim.machines.base import flatten
+from sparsim.simulate import SAMPLE, checked_sample, without_estimates
 
 __all__ = ["Configuration", "Grid", "configurations"]
 
@@ -89,19 +90,22 @@ class Grid(BaseModel):
 
     @classmethod
     def of(cls, **options: Any) -> Grid:
-        """Return the grid, or one line that says which entry is wrong.
+        """Return the grid, or one line that says which entry is wrong; ``sample`` is short for a field.
 
         Raises
         ------
         ConfigError
             If an entry is unknown, of a wrong type, or an empty list.
         """
+        sample, fields = options.pop("sample", None), options.get("fields", {})
+        if sample is not None and isinstance(fields, Mapping):
+            options["fields"] = {**flatten(fields), SAMPLE: tuple(map(checked_sample, _several(sample)))}
         try:
             return cls(**options)
         except ValidationError as error:
             first = error.errors()[0]
             place = next((str(part) for part in first["loc"] if isinstance(part, str)), "sweep")
-            known = [*cls.model_fields]
+            known = [*cls.model_fields, "sample"]
             if first["type"] == "extra_forbidden":
                 hint = "; fields of a machine stand in 'fields'" if "." in place else nearest(place, known)
                 raise ConfigError(f"a sweep has no '{place}'{hint}", key=place) from None
@@ -176,6 +180,8 @@ def configurations(grid: Grid) -> list[Configuration]:
     stock = [machine(name) for name in grid.on]
     known = {field for each in stock for field in each.fields()}
     for key in grid.fields:
+        if key not in known and key == SAMPLE:
+            raise without_estimates(each.name for each in stock)
         if key not in known:
             raise ConfigError(f"none of the machines has a field '{key}'{nearest(key, known)}", key="--set")
     found: list[Configuration] = []

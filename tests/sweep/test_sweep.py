@@ -218,6 +218,40 @@ def test_a_matrix_that_is_not_square_is_one_line_or_a_row(tmp_path):
     assert ["not square" in error for error in frame["error"]] == [True, False]
 
 
+def test_sample_is_an_entry_of_python_and_of_a_file(tmp_path):
+    matrix = tmp_path / "a.npz"
+    sp.save_npz(matrix, small_matrix())
+    frame = ss.sweep(matrix, sample=[0, 0.05], fields={"prefetch.lines": 64}, store=tmp_path / "s", **QUIET)
+    assert list(frame["sample.fraction"]) == [0, 0.05]
+    assert list(frame["prefetch.lines"]) == [64, 64]
+    (tmp_path / "grid.toml").write_text('inputs = ["a.npz"]\nsample = 0.05\n')
+    frame = ss.sweep(grid=tmp_path / "grid.toml", store=tmp_path / "s", **QUIET)
+    assert list(frame["sample.fraction"]) == [0.05]
+    frame = ss.sweep(grid=ss.Grid.of(inputs=[str(matrix)]), sample=0.1, store=tmp_path / "s", **QUIET)
+    assert list(frame["sample.fraction"]) == [0.1]
+
+
+@pytest.mark.parametrize("sample", [float("nan"), -1, 1.5, "much", True])
+def test_a_sample_that_is_no_share_is_one_line(tmp_path, sample):
+    for call in (
+        lambda: ss.sweep(small_matrix(), sample=sample, store=tmp_path / "s", **QUIET),
+        lambda: ss.compare(small_network(), on=["sparch"], sample=sample),
+        lambda: ss.simulate(small_matrix(), sample=sample),
+    ):
+        with pytest.raises(ConfigError, match=r"--sample: .*; allowed: a share from 0"):
+            call()
+
+
+def test_a_sample_without_machines_that_estimate_is_refused_alike(tmp_path):
+    for call in (
+        lambda: ss.sweep(small_matrix(), on="dense", sample=0.05, store=tmp_path / "s", **QUIET),
+        lambda: ss.compare(small_network(), on=["dense"], sample=0.05),
+        lambda: ss.simulate(small_matrix(), on="dense", sample=0.05),
+    ):
+        with pytest.raises(ConfigError, match=r"--sample: .*exact; allowed: with sparch"):
+            call()
+
+
 def test_a_run_that_points_share_is_estimated_once(tmp_path):
     matrix, fields = small_matrix(), {"prefetch.lines": [32, 64, 128]}
     ss.sweep(matrix, on="outerspace", store=tmp_path / "s", **QUIET)  # so that the store knows the case
