@@ -161,7 +161,7 @@ def compare(
     overrides : dotted fields, applied to every machine that has them; one that nobody has is an error.
     jobs : threads, by default one per core.
     sample : share of a product to merge and time on machines with a field ``sample.fraction``, which then estimate;
-        the others stay exact. Rows of layers have 95 % intervals under ``details.sample.intervals``.
+        the others stay exact. Rows have 95 % intervals under ``details.sample.intervals``.
     """
     network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
     batches = _several(batch, "batch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import hypot
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ SUMMED = (
     *("storage.best_bytes", "storage.dense_bytes", "storage.index_bytes", "details.a_value_bytes"),
     "details.a_index_bytes",
 )
+SAMPLE, INTERVALS = "details.sample.fraction", "details.sample.intervals."
 CARRIED = ("propagated_sparsity", "accuracy", "workload.dtype", "provenance.energy_table")
 LEADING = ("network", "batch", "granularity", "sparsity", "actual_sparsity", "layer", "machine.name", "baseline")
 
@@ -219,8 +221,27 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         total["details.reason"] = slowest["details.reason"]
         total["details.skips"] = slowest.get("details.skips", "")
         total |= _stored(members, total)
+        total |= _estimated(members, total)
         sums.append(_with_ratios(total))
     return sums
+
+
+def _estimated(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the 95 % intervals of sums of estimates; runs of different products are off independently."""
+    halves: dict[str, dict[Any, float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            name = key.removeprefix(INTERVALS)
+            if name != key and name in total:
+                low, high = value
+                runs = halves.setdefault(name, {})
+                run = row["provenance.workload_sha256"]
+                runs[run] = runs.get(run, 0.0) + (high - low) / 2
+    about = {SAMPLE: next(row[SAMPLE] for row in rows if SAMPLE in row)} if halves else {}
+    for name, runs in halves.items():
+        half = hypot(*runs.values())
+        about[f"{INTERVALS}{name}"] = [max(round(total[name] - half), 0), round(total[name] + half)]
+    return about
 
 
 def _stored(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> dict[str, Any]:

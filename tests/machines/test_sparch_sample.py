@@ -224,6 +224,20 @@ def test_exact_machines_refuse_or_say_so(tmp_path: object) -> None:
     assert any("estimated from 10.0%" in note and "exact: dense" in note for note in comparison.notes)
 
 
+def test_totals_have_intervals_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparch_estimate, "LEAST_ROWS", 1)
+    comparison = ss.compare("lenet300_100", on="sparch", sample=0.2, batch=64, progress=False)
+    *layers, total = comparison.rows
+    assert total["layer"] == "total"
+    key = "details.sample.intervals.cycles.total"
+    halves = [(row[key][1] - row[key][0]) / 2 for row in layers if key in row]
+    low, high = total[key]
+    assert low < total["cycles.total"] < high
+    assert len(halves) == 2
+    assert (high - low) / 2 == pytest.approx(np.hypot(*halves), abs=1)
+    assert total["details.sample.fraction"] == 0.2
+
+
 def test_command_line(tmp_path: object) -> None:
     path = f"{tmp_path}/a.npz"
     sp.save_npz(path, matrix("uniform"))
