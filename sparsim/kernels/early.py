@@ -20,6 +20,7 @@ def fetch_early(array: Any, index: Any) -> None:
 
 
 def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Write the instruction."""
     kind = signature.args[0]
     held = make_array(kind)(context, builder, arguments[0])
     place = cgutils.get_item_pointer(context, builder, kind, held, [arguments[1]], wraparound=False)
@@ -31,6 +32,7 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
 
 
 def _typed(typing_context: Any, array: Any, index: Any) -> Any:
+    """Return the types of call and answer, and what writes the instruction."""
     return types.void(array, index), _generate
 
 

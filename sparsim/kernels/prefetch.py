@@ -275,6 +275,7 @@ def _put(buffer: _Buffer, slot: int, line: int) -> None:
 
 @inlined
 def _first_use(uses: Uses, first_line: Array, line: int) -> int:
+    """Return the first visit of a line from the chunk's begin on, NEVER if it is not known."""
     if first_line.size == 1:
         return first_use(uses, line, 0)
     row = np.searchsorted(first_line, line, side="right") - 1
