@@ -6,9 +6,8 @@ from typing import Any
 
 import numba
 from llvmlite.ir import Constant, FunctionType, IntType, VoidType
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.extending import intrinsic
-from numba.np.arrayobj import make_array
 
 __all__ = ["fetch_early"]
 
@@ -21,6 +20,9 @@ def fetch_early(array: Any, index: Any) -> None:
 
 def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Write the instruction."""
+    from numba.core import cgutils  # compiling alone needs these
+    from numba.np.arrayobj import make_array
+
     kind = signature.args[0]
     held = make_array(kind)(context, builder, arguments[0])
     place = cgutils.get_item_pointer(context, builder, kind, held, [arguments[1]], wraparound=False)

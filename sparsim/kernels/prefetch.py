@@ -278,7 +278,13 @@ def _first_use(uses: Uses, first_line: Array, line: int) -> int:
     """Return the first visit of a line from the chunk's begin on, NEVER if it is not known."""
     if first_line.size == 1:
         return first_use(uses, line, 0)
-    row = np.searchsorted(first_line, line, side="right") - 1
+    row, behind = 0, first_line.size - 1  # searched for here: numpy's own would load scipy's linear algebra
+    while behind - row > 1:
+        middle = (row + behind) >> 1
+        if first_line[at(middle)] <= line:
+            row = middle
+        else:
+            behind = middle
     return first_use(uses, row, line - first_line[at(row)])
 
 
