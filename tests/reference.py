@@ -261,13 +261,17 @@ NEVER = float("inf")
 
 
 class Prefetch(NamedTuple):
-    """What the buffer did: line visits that hit and missed, elements fetched, and the visits that fetched, in order."""
+    """What the buffer did: line visits that hit and missed, elements fetched, and the visits that fetched, in order.
+
+    `stalls` are visits before which others had to be used, and how many waited for their use then, this one included.
+    """
 
     hits: int
     misses: int
     fetched_elements: int
     fetched: list[Line]
     fetching: list[int]
+    stalls: list[tuple[int, int]]
 
 
 def line_visits(trace: Sequence[int], row_lengths_of_b: Sequence[int], line_elements: int) -> list[tuple[int, Line]]:
@@ -290,6 +294,7 @@ def prefetch(
     unit: str = "line_ops",
     policy: str = "farthest",
     tie: str = "keep",
+    parts: Sequence[int] = (),
 ) -> Prefetch:
     """A fully associative buffer of `lines` lines under the trace of rows of B asked for.
 
@@ -302,6 +307,8 @@ def prefetch(
     line it passes by unstored. Neither seen again: tie "keep" passes by, "replace" replaces. "lru" stores always.
     `run_ahead` n: up to n fetched visits wait for their use, the latest one included. Their lines must stay; where all
     stored lines must, the use of the oldest is waited for until one need not. Every miss is stored.
+
+    `parts` are ends of elements known at a time: what lies behind is not in the window, and waits for all before.
     """
     _check_choice(unit, ("line_ops", "elements"))
     _check_choice(policy, ("farthest", "lru", "off"))
@@ -311,14 +318,22 @@ def prefetch(
     latest: dict[Line, int] = {}
     fetching: list[int] = []
     waiting: list[Line] = []  # fetched and not used yet, oldest first
-    for now, (_, line) in enumerate(visits):
+    stalls: list[tuple[int, int]] = []
+    ends = [*parts, len(trace)]
+    for now, (element, line) in enumerate(visits):
+        while ends[0] <= element:
+            ends.pop(0)
+            waiting.clear()
         while waiting and len(waiting) >= run_ahead:
             waiting.pop(0)
         if line not in slots:
             fetching.append(now)
+            before = len(waiting)
             while slots and all(kept in waiting for kept in slots):
                 waiting.pop(0)
-            next_use = {} if policy == "lru" else _next_uses(visits, now, look_ahead, unit)
+            if len(waiting) < before:
+                stalls.append((now, len(waiting) + 1))
+            next_use = {} if policy == "lru" else _next_uses(visits, now, look_ahead, unit, ends[0])
             slot = _slot_for(slots, next_use, latest, waiting, policy)
             if slot is not None and (run_ahead > 0 or _worth_storing(slots[slot], line, next_use, policy, tie)):
                 slots[slot] = line
@@ -326,7 +341,7 @@ def prefetch(
         waiting.append(line)
     fetched = [visits[visit][1] for visit in fetching]
     length = sum(min(line_elements, int(row_lengths_of_b[row]) - segment * line_elements) for row, segment in fetched)
-    return Prefetch(len(visits) - len(fetched), len(fetched), length, fetched, fetching)
+    return Prefetch(len(visits) - len(fetched), len(fetched), length, fetched, fetching, stalls)
 
 
 def _check_choice(value: str, allowed: tuple[str, ...]) -> None:
@@ -334,12 +349,12 @@ def _check_choice(value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{value!r} is none of {allowed}")
 
 
-def _next_uses(visits: list[tuple[int, Line]], now: int, look_ahead: int, unit: str) -> dict[Line, int]:
+def _next_uses(visits: list[tuple[int, Line]], now: int, look_ahead: int, unit: str, known: int) -> dict[Line, int]:
     """First visible use after `now` of every line in the window."""
     seen: dict[Line, int] = {}
     for later in range(now + 1, len(visits)):
         distance = later - now if unit == "line_ops" else visits[later][0] - visits[now][0]
-        if distance > look_ahead:
+        if distance > look_ahead or visits[later][0] >= known:
             break
         seen.setdefault(visits[later][1], later)
     return seen

@@ -366,7 +366,7 @@ def _replay(
                 if stalled == stalls.shape[0]:
                     stalls = np.concatenate((stalls, np.zeros((stalled + 16, 2), dtype=np.int64)))
                 stalls[stalled, 0] = visit - 1
-                stalls[stalled, 1] = max(visit - used, 1)
+                stalls[stalled, 1] = visit - used
                 stalled += 1
             if taken < lines:
                 _put(buffer, taken, line)

@@ -40,7 +40,7 @@ def buffers(draw):
     }
 
 
-def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None, cuts=()):
+def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None, cuts=(), parts=()):
     params = PrefetchParams(
         lines=buffer["lines"],
         line_bytes=WIDTH * buffer["line_elements"],
@@ -57,7 +57,7 @@ def run(trace, lengths, buffer, *, pointer_bytes=POINTER, burst=1, products=None
         products = np.cumsum([lengths[k] for k in trace])
     row_elements = np.array(lengths, dtype=np.int64)
     rows = np.array(trace, dtype=np.int32)
-    prefetcher = Prefetcher(rows, row_elements, np.array([len(trace)]), params)
+    prefetcher = Prefetcher(rows, row_elements, np.array([*parts, len(trace)]), params)
     return visits_of(prefetcher, rows, row_elements, products, params, cuts)
 
 
@@ -76,26 +76,36 @@ def visits_of(prefetcher, trace, row_elements, products, params, cuts=()):
         misses=done.misses,
         fetched_bytes=found.fetched_bytes,
         visits=np.concatenate([block.visits for block in blocks]),
+        ahead=np.concatenate([block.ahead for block in blocks]),
+        stalls=[tuple(stall) for stall in done.stalls.tolist()],
         requests=Requests(np.concatenate(steps), *asked),
     )
 
 
-def naive(trace, lengths, buffer, *, pointer_bytes=POINTER):
+def naive(trace, lengths, buffer, *, pointer_bytes=POINTER, parts=()):
     """The naive buffer in bytes, the pointer in front of its row."""
     row_bytes = [pointer_bytes + WIDTH * length for length in lengths]
-    return reference.prefetch(trace, row_bytes, **buffer | {"line_elements": WIDTH * buffer["line_elements"]})
+    line = WIDTH * buffer["line_elements"]
+    return reference.prefetch(trace, row_bytes, **buffer | {"line_elements": line}, parts=parts)
 
 
 @settings(max_examples=500, deadline=None)
-@given(traces(), buffers(), st.sampled_from([0, POINTER]), st.sampled_from([1, 3, next_use.CHUNK]))
-def test_equals_the_naive_buffer(case, buffer, pointer_bytes, chunk):
+@given(traces(), buffers(), st.sampled_from([0, POINTER]), st.sampled_from([1, 3, next_use.CHUNK]), st.data())
+def test_equals_the_naive_buffer(case, buffer, pointer_bytes, chunk, data):
+    """However much is looked up and run at once, and known at a time."""
     trace, lengths = case
-    expected = naive(trace, lengths, buffer, pointer_bytes=pointer_bytes)
-    with mock.patch.object(next_use, "CHUNK", chunk):
-        got = run(trace, lengths, buffer, pointer_bytes=pointer_bytes)
+    known = {
+        "parts": sorted(data.draw(st.lists(st.integers(0, len(trace)), max_size=2))),
+        "pointer_bytes": pointer_bytes,
+    }
+    expected = naive(trace, lengths, buffer, **known)
+    replayed = mock.patch.object(visits, "REPLAYED", data.draw(st.sampled_from([1, 4, visits.REPLAYED])))
+    with mock.patch.object(next_use, "CHUNK", chunk), replayed:
+        got = run(trace, lengths, buffer, **known)
     assert (got.hits, got.misses, got.fetched_bytes) == (expected.hits, expected.misses, expected.fetched_elements)
     assert got.requests.size.sum() == expected.fetched_elements  # bursts of one byte
     assert got.visits.sum() == got.hits + got.misses
+    assert got.stalls == expected.stalls
 
 
 def bytes_asked(requests):
@@ -129,6 +139,9 @@ def test_visits_and_requests_belong_to_the_step_that_multiplies_them(case, buffe
         for element, (_, segment) in seen
     ]
     assert list(got.visits) == list(np.bincount(step_of, minlength=len(products)))
+    stalls, ahead = naive(trace, lengths, buffer, pointer_bytes=0).stalls, max(buffer["run_ahead"], 1)
+    for step in range(len(products)):
+        assert got.ahead[step] == min([ahead, *(left for visit, left in stalls if step_of[visit] == step)])
     fetching = naive(trace, lengths, buffer, pointer_bytes=0).fetching
     assert list(got.requests.step) == [step_of[visit] for visit in fetching]
     lying = []
