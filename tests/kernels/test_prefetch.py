@@ -155,8 +155,17 @@ def test_visits_and_requests_belong_to_the_step_that_multiplies_them(case, buffe
 @settings(max_examples=150, deadline=None)
 @given(traces(), buffers(), st.sampled_from([8, 32]))
 def test_bursts_hold_what_is_fetched(case, buffer, burst):
+    """And nothing is written behind the room for requests."""
     trace, lengths = case
-    got = run(trace, lengths, buffer, burst=burst)
+    rooms = []
+
+    def guarded(room):
+        rooms.append(np.full((3, room + 2), -7, dtype=np.int64))
+        return Requests(*rooms[-1][:, :room])
+
+    with mock.patch.object(visits, "_requests", guarded):
+        got = run(trace, lengths, buffer, burst=burst, products=[sum(lengths[k] for k in trace)])
+    assert all((room[:, -2:] == -7).all() for room in rooms)
     assert (got.requests.size % burst == 0).all()
     assert (got.requests.address % burst == 0).all()
     assert (got.requests.size > 0).all()
