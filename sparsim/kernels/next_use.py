@@ -19,7 +19,7 @@ __all__ = ["END", "NEVER", "Uses", "find_uses", "first_use", "next_use", "no_use
 Array = npt.NDArray[Any]
 
 NEVER = 1 << 62
-CHUNK = 1 << 16  # elements
+CHUNK, REACHES = 1 << 16, 4  # elements at least, and as often what is looked up behind
 BEGIN, END, STOP = range(3)
 
 
@@ -49,7 +49,7 @@ def no_uses(trace: Array, lines: Array, rows: int, params: PrefetchParams) -> Us
     rows : of B.
     """
     reach = min(params.look_ahead, trace.size)
-    chunk = min(max(CHUNK, params.lines, 4 * reach), trace.size)
+    chunk = min(max(CHUNK, params.lines, REACHES * reach), trace.size)
     if not params.unit_is_element and (lines == 0).any():
         chunk = trace.size  # any number of rows without lines may lie between two visits
     dtype = np.int32 if trace.size < 1 << 31 else np.int64

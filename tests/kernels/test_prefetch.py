@@ -100,12 +100,25 @@ def test_equals_the_naive_buffer(case, buffer, pointer_bytes, chunk, data):
     }
     expected = naive(trace, lengths, buffer, **known)
     replayed = mock.patch.object(visits, "REPLAYED", data.draw(st.sampled_from([1, 4, visits.REPLAYED])))
-    with mock.patch.object(next_use, "CHUNK", chunk), replayed:
+    with mock.patch.multiple(next_use, CHUNK=chunk, REACHES=0), replayed:
         got = run(trace, lengths, buffer, **known)
     assert (got.hits, got.misses, got.fetched_bytes) == (expected.hits, expected.misses, expected.fetched_elements)
     assert got.requests.size.sum() == expected.fetched_elements  # bursts of one byte
     assert got.visits.sum() == got.hits + got.misses
     assert got.stalls == expected.stalls
+
+
+@settings(max_examples=100, deadline=None)
+@given(traces(), buffers(), st.data())
+def test_visits_before_an_element_are_those_of_the_elements_before(case, buffer, data):
+    trace, lengths = case
+    elements = sorted(data.draw(st.lists(st.integers(0, len(trace)), max_size=5)))
+    line = WIDTH * buffer["line_elements"]
+    seen = [element for element, _ in reference.line_visits(trace, [POINTER + WIDTH * n for n in lengths], line)]
+    params = PrefetchParams(buffer["lines"], line, 8, True, FARTHEST, 4, WIDTH, POINTER, 32, 0)
+    prefetcher = Prefetcher(np.array(trace, dtype=np.int32), np.array(lengths), np.array([len(trace)]), params)
+    expected = [sum(element < at for element in seen) for at in elements]
+    assert prefetcher.visits_before(np.array(elements, dtype=np.int64)).tolist() == expected
 
 
 def bytes_asked(requests):
@@ -126,7 +139,7 @@ def test_visits_and_requests_belong_to_the_step_that_multiplies_them(case, buffe
     """Without pointers, every line fetched is one request for exactly its bytes."""
     trace, lengths = case
     total = sum(lengths[k] for k in trace)
-    products = sorted([*data.draw(st.lists(st.integers(0, total), max_size=5)), total])
+    products = sorted([*data.draw(st.lists(st.integers(0, total), max_size=data.draw(st.sampled_from([0, 5])))), total])
     cuts = data.draw(st.lists(st.integers(0, len(products) - 1), max_size=3))
     with mock.patch.object(visits, "REPLAYED", data.draw(st.integers(1, 5))):
         got = run(trace, lengths, buffer, pointer_bytes=0, products=products, cuts=cuts)

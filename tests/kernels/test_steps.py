@@ -82,7 +82,7 @@ def naive_steps(rows, limits):
 
 
 @settings(max_examples=300, deadline=None)
-@given(row_lists().filter(len), st.integers(1, 40), st.integers(1, 8), st.integers(1, 8))
+@given(row_lists().filter(len), st.integers(1, 250), st.integers(1, 30), st.integers(1, 8))
 def test_rows_fill_steps_and_none_is_too_large(rows, quantum, most_rows, room):
     """However many steps fit into a block."""
     limits = StepLimits(quantum, most_rows, BURST)

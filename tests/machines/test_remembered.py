@@ -37,6 +37,8 @@ def workload():
 
 CHEAP = [
     {"prefetch.lines": 64},
+    {"prefetch.lines": 64, "prefetch.run_ahead": 4},
+    {"prefetch.lines": 64, "prefetch.run_ahead": 4, "prefetch.look_ahead": 2},
     {"prefetch.policy": "lru"},
     {"dram.channels": 4},
     {"merge.width": 4},
