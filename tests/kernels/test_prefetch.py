@@ -224,6 +224,15 @@ def test_laws_of_reuse(case, buffer):
         assert misses(policy="farthest", **ahead) == misses(policy="lru", run_ahead=0)
 
 
+def test_a_step_that_stalls_twice_runs_ahead_as_far_as_at_its_worst():
+    """Row 2 waits until row 0 has been used twice and leaves 2 visits waiting, row 3 for row 1 alone, and leaves 6."""
+    buffer = {"lines": 2, "line_elements": 4, "look_ahead": 100, "run_ahead": 100, "unit": "elements"}
+    trace = [0, 1, 0, 1, 2, 2, 2, 2, 2, 3]
+    got = run(trace, [1] * 4, buffer | {"policy": "farthest"}, products=[len(trace)])
+    assert [left for _, left in got.stalls] == [2, 6]
+    assert list(got.ahead) == [2]
+
+
 def test_running_ahead_takes_lines_from_reuse():
     """Rows round and round, a few more than the buffer holds: what waits for its use cannot be kept for the next."""
     trace = [row for _ in range(30) for row in range(10)]
