@@ -27,16 +27,35 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
-from cases import Case, cases
+import scipy.sparse as sp
+from cases import Case, Product, cases, ones
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from sparsim.matrix import Csr
 from sparsim.report import Report
 
 # of a report; one that is 0 is left out
 KEYS = ("cycles.total", "workload.nnz_c", "details.partial_elements_written", "dram_bytes.total")
 HEADS = ("figure", "mean error", "rms error", "95 % interval", "hold")
+
+
+def blocks() -> Product:
+    """Blocks along the diagonal: what the first rows of each fetch, the others find."""
+    of = [sp.random(1000, 1000, 0.03, "csr", random_state=np.random.default_rng(at)) for at in range(30)]
+    return Product(ones(Csr.from_scipy(sp.block_diag(of, format="csr"))))
+
+
+def heavy_first() -> Product:
+    """2,000 rows of 600 elements, then 98,000 of 4."""
+    rng = np.random.default_rng(0)
+    lengths = np.repeat([600, 4], [2_000, 98_000])
+    columns = np.concatenate([np.sort(rng.choice(lengths.size, count, replace=False)) for count in lengths])
+    return Product(Csr.build((lengths.size,) * 2, np.append(0, np.cumsum(lengths)), columns))
+
+
+AWKWARD = (Case("blocks", "awkward", blocks), Case("heavy rows first", "awkward", heavy_first))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,10 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     rows = []
-    for group in ("real", "generated"):
-        for case in cases(options.data, group):
-            if not options.cases or case.name in options.cases:
-                rows += [row for row in [studied(case, options.fraction, options.seeds)] if row]
+    for case in (*cases(options.data, "real"), *cases(options.data, "generated"), *AWKWARD):
+        if not options.cases or case.name in options.cases:
+            rows += [row for row in [studied(case, options.fraction, options.seeds)] if row]
     if options.json:
         options.json.write_text(json.dumps({"fraction": options.fraction, "rows": rows}, indent=1) + "\n")
 

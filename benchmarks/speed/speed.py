@@ -44,7 +44,7 @@ What was tried on the way from 8.2 times scipy's time (geometric mean of the rea
   where a first run takes 43 (wiki-Vote), as the steps have to be timed again.
 * Fresh memory costs 2.5 us a page on the computer that measured, a fifth to a third of the large cases, scipy's too.
 * Steps stream through the timing core, laid out 8,192 at a time: memory no longer grows with the steps (12 of 47 cases
-  took too much before, none now). On one thread that is no faster: facebook a fifth, but what fresh memory no longer
+  took too much before, one now). On one thread that is no faster: facebook a fifth, but what fresh memory no longer
   costs goes into copying, and matrices of short rows take up to a tenth longer. A block costs 0.2 ms of Python, so
   blocks of 1,024 take 10 to 20 % more.
 * A second thread counts every other run of rows, then lays out (and runs the prefetcher for) the next block of steps

@@ -42,3 +42,22 @@ def row_products(a_indptr: Array, a_indices: Array, b_indptr: Array) -> Array:
             products += b_indptr[k + 1] - b_indptr[k]
         found[row] = products
     return found
+
+
+@kernel
+def far_products(a_indptr: Array, a_indices: Array, b_indptr: Array, distance: int) -> Array:
+    """Return the products, by row of A, with rows of B not asked for by the ``distance`` elements of A before.
+
+    int64 [rows]; one iteration is one element of A.
+    """
+    found = np.zeros(a_indptr.size - 1, dtype=np.int64)
+    latest = np.full(b_indptr.size - 1, -distance - 1, dtype=np.int64)
+    for row in range(found.size):
+        products = 0
+        for e in range(a_indptr[row], a_indptr[row + 1]):
+            k = a_indices[e]
+            if e - latest[k] > distance:
+                products += b_indptr[k + 1] - b_indptr[k]
+            latest[k] = e
+        found[row] = products
+    return found

@@ -6,8 +6,9 @@ matrix does not widen the interval. A total is, for a few strata at a time, a ra
 (Cochran 1977, Sampling Techniques, sections 5.5 and 6.10 to 6.12).
 
 Cells are runs of consecutive rows of about equal size, for what depends on the order of rows. One is drawn from each of
-several zones along the matrix, with a chance in proportion to its size; cells of heavy rows are taken in any case. Time
-is a ratio to what is known of all cells, each weighing as many as it stands for (Cochran, sections 6.8 and 9A.7).
+several zones along the matrix, and along how much of the work has to be fetched, with a chance in proportion to its
+size; cells of heavy rows are taken in any case. Time is a ratio to what is known of all cells, each weighing as many as
+it stands for (Cochran, sections 6.8 and 9A.7).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ POOLED = 8  # strata with one ratio: of fewer rows, it leans to one side
 CLASSES = 8  # of row sizes in each power of two
 HEAVY = 1 / 32  # of the rows drawn: a row with more products is taken in any case
 MOST_STRATA = 1000  # intervals of counts are then far narrower than those of time
+ALIKE = np.array([0.5, 1.5, 3.0, 6.0])  # times the mean share of fetching, between which cells are alike
 CELLS = 12
 LEAST_FREEDOM = 2
 
@@ -130,18 +132,26 @@ def draw_rows(work: IntArray, share: float, rng: np.random.Generator) -> RowSamp
     return RowSample(np.flatnonzero(taken), stratum, members)
 
 
-def draw_cells(work: IntArray, share: float, heavy: IntArray, rng: np.random.Generator) -> CellSample:
-    """Cut rows into cells, and draw ones that come to about a ``share`` of the work; those of ``heavy`` rows always."""
+def draw_cells(
+    work: IntArray, fetching: IntArray, share: float, heavy: IntArray, rng: np.random.Generator
+) -> CellSample:
+    """Cut rows into cells, and draw ones that come to about a ``share`` of the work; those of ``heavy`` rows always.
+
+    Cells with like shares of ``fetching`` in their work stand together, by position, before zones are cut.
+    """
     ends = np.cumsum(work, dtype=np.float64)
     count = max(round(CELLS / share), CELLS)
     at = np.searchsorted(ends, np.arange(1, count) * ends[-1] / count)
     bounds = np.unique(np.concatenate(([0], at, [work.size])))
-    before = np.concatenate(([0.0], ends))[bounds[:-1]]
+    size = np.add.reduceat(work, bounds[:-1]).astype(np.float64)
+    fetched = np.add.reduceat(fetching, bounds[:-1])
+    mean = size * (fetched.sum() / ends[-1])
+    order = np.argsort((fetched[:, None] > ALIKE * mean[:, None]).sum(axis=1), kind="stable")
     place = (np.arange(CELLS) + rng.random(CELLS)) * ends[-1] / CELLS
-    drawn = np.searchsorted(before, place, side="right") - 1
+    drawn = order[np.minimum(np.searchsorted(np.cumsum(size[order]), place, side="right"), order.size - 1)]
     certain = np.searchsorted(bounds, heavy, side="right") - 1
     cells = np.union1d(drawn, certain)
-    chance = np.where(np.isin(cells, certain), 1.0, np.diff(before, append=ends[-1])[cells] * CELLS / ends[-1])
+    chance = np.where(np.isin(cells, certain), 1.0, size[cells] * CELLS / ends[-1])
     return CellSample(bounds, cells, 1 / np.minimum(chance, 1.0))
 
 

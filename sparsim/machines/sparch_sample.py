@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sparsim.kernels.bits import WORD
 from sparsim.kernels.prefetch import Prefetcher
 from sparsim.kernels.records import Fetched, MergeTree, Operands, RoundRows, RowWork, StepLimits
-from sparsim.kernels.symbolic import row_products
+from sparsim.kernels.symbolic import far_products, row_products
 from sparsim.kernels.visits import StepVisits
 from sparsim.machines.sampling import draw_cells, draw_rows
 from sparsim.machines.schedule import MergeSchedule
@@ -37,6 +37,7 @@ FloatArray = npt.NDArray[np.float64]
 COUNTED = 8  # times as many products are counted as are timed: counting takes a fraction of the time
 ELEMENT_WORK = 8  # products that an element of A weighs when rows are cut into cells
 HEAVY_CELL = 1 / 4  # of the products timed: a row with more is timed in any case
+FAR = 8  # elements of A for every line of the prefetcher: a row of B asked for before is not there any more
 CELLS_AT_ONCE = 64
 LEAST_AHEAD = 4  # steps of as many elements of A as one may have
 SPARE = 2  # times as many again, in rounds of few products: which rows meet there differs most
@@ -82,7 +83,8 @@ class Survey:
         self.rows = draw_rows(work, min(COUNTED * config.sample.fraction, 1.0), rng)
         heavy = self.rows.rows[self.rows.stratum[self.rows.rows] < 0]
         heavy = heavy[work[heavy] > HEAVY_CELL * config.sample.fraction * self.products]
-        self.cells = draw_cells(work + ELEMENT_WORK * a.row_lengths, config.sample.fraction, heavy, rng)
+        far = far_products(a.indptr, a.indices, ops.b_indptr, FAR * config.prefetch.lines)
+        self.cells = draw_cells(work + ELEMENT_WORK * a.row_lengths, far, config.sample.fraction, heavy, rng)
         self.cell_of = np.repeat(np.arange(self.cells.count), np.diff(self.cells.bounds))
         self.is_sampled = np.zeros(work.size, dtype=np.bool_)
         self.is_sampled[self.rows.rows] = True

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import sparsim as ss
 from sparsim.cli import app
 from sparsim.errors import ConfigError
+from sparsim.kernels.symbolic import far_products
 from sparsim.machines import Activity, machine, sampling, sparch_estimate
 from sparsim.machines.sparch import _operands
 from sparsim.simulate import product
@@ -154,7 +155,7 @@ def test_cells_weigh_what_they_stand_for() -> None:
     time = work * np.where(np.arange(size.size) < 10_000, 1.3, 1.0)
     truth, found, held = time.sum() / work.sum(), [], []
     for seed in range(200):
-        cells = sampling.draw_cells(size, 0.05, np.array([7]), np.random.default_rng(seed))
+        cells = sampling.draw_cells(size, size, 0.05, np.array([7]), np.random.default_rng(seed))
         of_cells = (np.add.reduceat(column, cells.bounds[:-1])[cells.drawn] for column in (time, work))
         ratio, half = sampling.ratio_with_error(*of_cells, cells.weight)
         found.append(ratio)
@@ -272,6 +273,31 @@ def test_totals_are_unbiased_and_intervals_as_wide_as_they_spread() -> None:
     assert held.mean() >= 0.9
 
 
+def test_cells_that_fetch_are_drawn_as_often_as_there_are() -> None:
+    """Every eighth cell fetches for those behind it: of twelve draws one or two, never none."""
+    work = np.ones(24_000, dtype=np.int64)
+    fetching = (np.arange(work.size) % 800 < 100).astype(np.int64)
+    drawn = []
+    for seed in range(50):
+        cells = sampling.draw_cells(work, fetching, 0.05, np.zeros(0, np.int64), np.random.default_rng(seed))
+        drawn.append(int((np.add.reduceat(fetching, cells.bounds[:-1])[cells.drawn] > 50).sum()))
+    assert set(drawn) == {1, 2}
+    assert np.mean(drawn) == pytest.approx(sampling.CELLS / 8, abs=0.2)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 3, 100])
+def test_far_products_are_those_of_rows_not_asked_for_lately(distance: int) -> None:
+    a, b = matrix("uniform", 60), matrix("blocks", 60)
+    expected, asked = [], []
+    for row in range(a.shape[0]):
+        own = 0
+        for k in a.indices[a.indptr[row] : a.indptr[row + 1]].tolist():
+            own += 0 if k in asked[max(len(asked) - distance, 0) :] else int(b.indptr[k + 1] - b.indptr[k])
+            asked.append(k)
+        expected.append(own)
+    assert far_products(a.indptr, a.indices, b.indptr, distance).tolist() == expected
+
+
 def test_heavy_rows_and_cells_are_met() -> None:
     """A row with a third of all work is always counted, and drawn as a cell of its own in a third of the draws."""
     work = np.ones(6000, dtype=np.int64)
@@ -282,7 +308,7 @@ def test_heavy_rows_and_cells_are_met() -> None:
         rows = sampling.draw_rows(work, 0.1, rng)
         assert rows.stratum[1234] == -1
         assert 1234 in rows.rows
-        drawn = sampling.draw_cells(work, 0.1, np.array([1234]), rng)
+        drawn = sampling.draw_cells(work, work, 0.1, np.array([1234]), rng)
         assert drawn.bounds[0] == 0
         assert drawn.bounds[-1] == work.size
         assert (np.diff(drawn.bounds) > 0).all()
