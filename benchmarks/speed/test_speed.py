@@ -57,6 +57,7 @@ def test_scipy(benchmark, product):
 def test_estimates_beside_the_exact_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sparch_estimate, "LEAST_PRODUCTS", 10_000)
     monkeypatch.setattr(sparch_estimate, "LEAST_ROWS", 1)
+    monkeypatch.setattr(sparch_estimate, "LEAST_OF_ROUND", 0)
     out = tmp_path / "sampling.json"
     sampling.main(["--cases", "banded 1e5", "--fraction", "0.3", "--seeds", "2", "--json", str(out)])
     row, *others = json.loads(out.read_text())["rows"]

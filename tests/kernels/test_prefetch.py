@@ -108,6 +108,32 @@ def test_equals_the_naive_buffer(case, buffer, pointer_bytes, chunk, data):
     assert got.stalls == expected.stalls
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_the_naive_buffer_where_room_is_short(seed):
+    """Few lines, short windows and chunks: every visit replaces, and all borders are crossed."""
+    rng = np.random.default_rng(seed)
+    for _ in range(250):
+        rows = int(rng.integers(3, 9))
+        trace = rng.integers(0, rows, rng.integers(20, 50)).tolist()
+        lengths = rng.integers(0, rng.choice([2, 9]), rows).tolist()
+        buffer = {
+            "lines": int(rng.integers(2, 6)),
+            "line_elements": int(rng.integers(1, 5)),
+            "look_ahead": int(rng.integers(0, 9)),
+            "run_ahead": int(rng.choice([0, 1, 2, 4])),
+            "unit": str(rng.choice(["line_ops", "elements"])),
+            "policy": "farthest",
+        }
+        known = {"parts": sorted(rng.integers(0, len(trace), rng.integers(0, 2)).tolist())}
+        known["pointer_bytes"] = int(rng.choice([0, POINTER]))
+        expected = naive(trace, lengths, buffer, **known)
+        replayed = mock.patch.object(visits, "REPLAYED", int(rng.integers(1, 9)))
+        with mock.patch.multiple(next_use, CHUNK=int(rng.integers(1, 9)), REACHES=0), replayed:
+            got = run(trace, lengths, buffer, **known)
+        assert (got.misses, got.fetched_bytes) == (expected.misses, expected.fetched_elements), (trace, lengths, buffer)
+        assert got.stalls == expected.stalls, (trace, lengths, buffer)
+
+
 @settings(max_examples=100, deadline=None)
 @given(traces(), buffers(), st.data())
 def test_visits_before_an_element_are_those_of_the_elements_before(case, buffer, data):
