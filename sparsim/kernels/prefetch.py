@@ -63,8 +63,8 @@ class _Buffer(NamedTuple):
     latest: Array
 
 
-USED, TAKEN, LOOSE, OLDEST, VISITS, MISSES, PART = range(7)
-HEAD = 7
+USED, TAKEN, LOOSE, OLDEST, VISITS, MISSES, PART, STALLS = range(8)
+HEAD = 8
 
 
 def _power(least: int) -> int:
@@ -169,7 +169,8 @@ class Prefetcher:
         self._uses = no_uses(looked_at, np.diff(first_line), row_elements.size, params)
         self._head = np.zeros(HEAD, dtype=np.int64)
         missed = np.zeros(visits // WORD + 1, dtype=np.uint64)
-        self.fetched = Fetched(0, 0, 0, missed, np.zeros((0, 2), dtype=np.int64))
+        self._stalls = np.empty((0, 2), dtype=np.int64)
+        self.fetched = Fetched(0, 0, 0, missed, self._stalls)
 
     def visits_before(self, elements: Array) -> Array:
         """Return how many visits come before those of each of some elements of the trace, ascending."""
@@ -181,9 +182,10 @@ class Prefetcher:
         stop = min(begin + elements, self._trace.size)
         missed = self.fetched.missed
         places = (self._trace, self._first_line, self._known)
-        state = (self._buffer, self._uses, missed, self._head, self.fetched.stalls)
-        stalls = _replay(*places, self._params, *state, begin, stop)
-        self.fetched = Fetched(stop, int(self._head[VISITS]), int(self._head[MISSES]), missed, stalls)
+        state = (self._buffer, self._uses, missed, self._head, self._stalls)
+        self._stalls = _replay(*places, self._params, *state, begin, stop)
+        visits, misses, stalls = self._head[[VISITS, MISSES, STALLS]].tolist()
+        self.fetched = Fetched(stop, visits, misses, missed, self._stalls[:stalls])
 
 
 @inlined
@@ -301,6 +303,15 @@ def _know_more(buffer: _Buffer, uses: Uses, first_line: Array, used: int, visit:
 
 
 @kernel
+def _with_room(stalls: Array) -> Array:
+    """Return the stalls with room behind them; little, as there may be one for every visit."""
+    larger = np.empty((stalls.shape[0] + stalls.shape[0] // 4 + 64, 2), dtype=np.int64)
+    for stall in range(stalls.shape[0]):
+        larger[stall, 0], larger[stall, 1] = stalls[stall, 0], stalls[stall, 1]
+    return larger
+
+
+@kernel
 def _replay(
     trace: Array,
     first_line: Array,
@@ -314,11 +325,13 @@ def _replay(
     begin: int,
     stop: int,
 ) -> Array:
-    """Run the visits of elements ``begin`` to ``stop``; set the bits of those that miss, return the stalls so far."""
+    """Run the visits of elements ``begin`` to ``stop``; set the bits of those that miss.
+
+    Returns the stalls, or, if there was no room left for them, larger ones with the same before.
+    """
     policy, lines, is_farthest = params.policy, params.lines, params.policy == FARTHEST
     ring, final = buffer.visited.size - 1, trace.size - 1
-    stalled = stalls.shape[0]
-    visit, misses, part = head[VISITS], head[MISSES], head[PART]
+    visit, misses, part, stalled = head[VISITS], head[MISSES], head[PART], head[STALLS]
     used, taken, loose, seen = head[USED], head[TAKEN], head[LOOSE], visit
     for e in range(begin, stop):
         if is_farthest and e == uses.span[END]:
@@ -364,7 +377,7 @@ def _replay(
                 used += 1
             if used > begun:
                 if stalled == stalls.shape[0]:
-                    stalls = np.concatenate((stalls, np.zeros((stalled + 16, 2), dtype=np.int64)))
+                    stalls = _with_room(stalls)
                 stalls[stalled, 0] = visit - 1
                 stalls[stalled, 1] = visit - used
                 stalled += 1
@@ -379,6 +392,6 @@ def _replay(
                 if slot >= 0:
                     loose -= 1
                     _put(buffer, slot, line)
-    head[VISITS], head[MISSES], head[PART] = visit, misses, part
+    head[VISITS], head[MISSES], head[PART], head[STALLS] = visit, misses, part, stalled
     head[USED], head[TAKEN], head[LOOSE] = used, taken, loose
-    return stalls[:stalled]
+    return stalls

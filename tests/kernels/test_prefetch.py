@@ -259,6 +259,21 @@ def test_a_step_that_stalls_twice_runs_ahead_as_far_as_at_its_worst():
     assert list(got.ahead) == [2]
 
 
+def test_a_stall_at_every_visit_costs_as_much_at_the_end_as_in_the_beginning():
+    """Room for stalls is taken now and then, however often the prefetcher goes on."""
+    trace, params = np.arange(3000, dtype=np.int32) % 5, PrefetchParams(2, 4, 8, True, FARTHEST, 100, 4, 0, 1, 0)
+    at_once, by_and_by = (Prefetcher(trace, np.ones(5, dtype=np.int64), np.array([3000]), params) for _ in range(2))
+    at_once.go_on(3000)
+    rooms = [by_and_by._stalls]
+    while by_and_by.fetched.elements < 3000:
+        by_and_by.go_on(1)
+        if by_and_by._stalls is not rooms[-1]:
+            rooms.append(by_and_by._stalls)
+    assert len(at_once.fetched.stalls) > 2900
+    assert (at_once.fetched.stalls == by_and_by.fetched.stalls).all()
+    assert len(rooms) < 30
+
+
 def test_running_ahead_takes_lines_from_reuse():
     """Rows round and round, a few more than the buffer holds: what waits for its use cannot be kept for the next."""
     trace = [row for _ in range(30) for row in range(10)]
