@@ -120,8 +120,8 @@ class Layout:
     def _read_back(self, block: StepBlock) -> Requests:
         """Return the requests for partial results, by step."""
         spans = [span for span in block.passes if self._results[span[0]].at.size]
-        most = sum(int(_left(self._results[number], self._chunk).sum()) for number, _, _ in spans)
-        requests, count = Requests(*np.empty((3, most), dtype=np.int64)), 0
+        asked = [self._asked(number, block.steps[first:stop, PARTIAL]) for number, first, stop in spans]
+        requests, count = Requests(*np.empty((3, sum(asked)), dtype=np.int64)), 0
         for number, first, stop in spans:
             partial = block.steps[first:stop, PARTIAL]
             done, needs = self._read[number], self._rounds.passes[number].partial_elements
@@ -129,13 +129,16 @@ class Layout:
             self._read[number] += int(partial.sum())
         return Requests(*(column[:count] for column in requests))
 
+    def _asked(self, number: int, partial: IntArray) -> int:
+        """Return for how many requests a pass needs room when it has read back ``partial`` more."""
+        results = self._results[number]
+        done, needs = self._read[number] + int(partial.sum()), self._rounds.passes[number].partial_elements
+        until = results.address - (-done * results.size // max(needs, 1))
+        left = np.minimum(results.end, until) - results.at
+        return int(-(-np.maximum(left, 0) // self._chunk).sum())
+
 
 def _results(reads: list[Read], address: int, width: int, burst: int) -> Results:
     place, elements = np.array([read for read in reads if read[1]], dtype=np.int64).reshape(-1, 2).T
     begin, size = address + place * width, elements * width
     return Results(begin, size, begin // burst * burst, -(-(begin + size) // burst) * burst)
-
-
-def _left(results: Results, chunk: int) -> IntArray:
-    """Return how many requests are left."""
-    return np.asarray(-(-np.maximum(results.end - results.at, 0) // chunk))

@@ -79,6 +79,24 @@ def test_partial_results_are_read_back_in_chunks_while_they_are_needed():
     assert sum(needed) > 0.9 * len(needed)
 
 
+@pytest.mark.parametrize("block", [1, 2, 7, 1000])
+def test_there_is_room_for_just_what_a_block_reads_back(block):
+    """More would touch fresh memory with every block, less would not hold it."""
+    rooms, made = [], sparch_blocks.read_back
+
+    def read_back(results, partial, before, total, chunk, step, requests, count):
+        count = made(results, partial, before, total, chunk, step, requests, count)
+        if step == 0:
+            rooms.append(None)
+        rooms[-1:] = [(requests.step.size, count)]
+        return count
+
+    with mock.patch.object(sparch_blocks, "read_back", read_back):
+        requests_by_step(block)
+    assert len(rooms) > 1 or block == 1000
+    assert all(room == count for room, count in rooms)
+
+
 def test_every_operand_begins_on_a_page_of_its_own():
     assert Addresses.of((1, 4096, 4097)) == (0, 4096, 8192, 16384)
     assert Addresses.of((0, 0, 0)) == (0, 0, 0, 0)
