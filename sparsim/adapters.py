@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from sparsim.arguments import whole
 from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.graph import Graph, Node
 from sparsim.network import Layer, Network
@@ -43,8 +44,7 @@ def with_adapter(network: Network, rank: int, *, merged: bool, layers: Iterable[
     InputError
         If a convolution's input size is unknown, or a layer has an adapter already.
     """
-    if rank < 1:
-        raise ConfigError(f"{rank}", key="rank", allowed="1 or more")
+    rank = whole(rank, "rank", 1)
     chosen = _chosen(network, layers)
     for layer in (layer for layer in network if layer.name in chosen):
         _check(network, layer, rank)

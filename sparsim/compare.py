@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sparsim.arguments import overridden, several, whole, words
 from sparsim.coverage import coverage
 from sparsim.energy import ALL_TABLES, DEFAULT_TABLE, EnergyTable, load_table
 from sparsim.errors import ConfigError, nearest
@@ -164,16 +165,16 @@ def compare(
         the others stay exact. Rows have 95 % intervals under ``details.sample.intervals``.
     """
     network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
-    batches = _several(batch, "batch")
+    batches = [whole(size, "batch", 1) for size in several(batch, "batch")]
     machines = _configured(
-        _several(on, "on"), {**(overrides or {}), **({} if sample is None else {SAMPLE: checked_sample(sample)})}
+        several(on, "on"), {**overridden(overrides), **({} if sample is None else {SAMPLE: checked_sample(sample)})}
     )
     _choice(orientation, "orientation", ("auto", "wx", "xtwt"))
     pairs = budgets(
-        _several(granularity, "granularity", some=False),
-        _several(sparsity, "sparsity", some=False),
-        _several(density, "density", some=False),
-        _several(nnz, "nnz", some=False),
+        several(granularity, "granularity", some=False),
+        several(sparsity, "sparsity", some=False),
+        several(density, "density", some=False),
+        several(nnz, "nnz", some=False),
         allocation,
     )
     if not pairs and (allocation != "uniform" or criterion != "magnitude"):
@@ -182,7 +183,7 @@ def compare(
     twins = [machine(baseline or built.baseline) for built in machines]
     kind = DataType.parse(dtype)
     check_other_bytes(other_bytes, training)
-    held = hold_equal(list(zip(machines, twins, strict=True)), _several(iso, "iso", some=False), iso_to, kind)
+    held = hold_equal(list(zip(machines, twins, strict=True)), list(dict.fromkeys(words(iso, "iso"))), iso_to, kind)
     (first, *others), refused = _tables(energy, [*machines, *twins], dtype)
     plan = Plan(first, orientation, jobs, others)
     table = Table(plan, held.pairs, Products({layer.name for layer in network}))
@@ -198,9 +199,9 @@ def compare(
                 rows += table.rows(variant, size, run, before)
             notes |= dict.fromkeys(variant.network.notes)
     found = sensitivity(rows, table.priced, refused) if energy == ALL_TABLES else None
-    whole = totals(rows)
-    told = [*notes, *_sampled(machines, sample), *first.notes, *_sized(whole, held, kind), *_notes(rows)]
-    rows += whole
+    overall = totals(rows)
+    told = [*notes, *_sampled(machines, sample), *first.notes, *_sized(overall, held, kind), *_notes(rows)]
+    rows += overall
     if other_bytes is not None:
         add_other_layers(rows, other_bytes, held.pairs, kind, first)
         told += [ESTIMATED] if other_bytes == "auto" else []
@@ -208,14 +209,6 @@ def compare(
     covers = coverage(network, products(network, **options), training)
     sentences = (*verdict(rows), *network_sentences(rows))
     return Comparison(rows, sentences, covers, tuple(told), assumed, found)
-
-
-def _several(value: Any, key: str, some: bool = True) -> list[Any]:
-    """Return one value or several as a list without repetitions, which would be counted twice."""
-    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    if some and not several:
-        raise ConfigError("nothing given", key=key, allowed="one or more")
-    return list(dict.fromkeys(several))
 
 
 def _tables(energy: str, machines: Sequence[Machine], dtype: str) -> tuple[list[EnergyTable], dict[str, str]]:
@@ -244,14 +237,14 @@ def _sampled(machines: Sequence[Machine], sample: float | None) -> list[str]:
     return [f"{told}; exact: {', '.join(exact)}" if exact else told]
 
 
-def _sized(whole: Sequence[dict[str, Any]], held: Held, dtype: DataType) -> Sequence[str]:
+def _sized(overall: Sequence[dict[str, Any]], held: Held, dtype: DataType) -> Sequence[str]:
     """Give total rows what their machines have, and the speed against the reference; return what to know of it."""
     owned = {built.name: resources(built, dtype) for built, _ in held.pairs}
-    for row in whole:
+    for row in overall:
         row |= normalised(row, owned[row["machine.name"]])
     if not held.reference:
         return unlike(owned)
-    against_reference(whole, held)
+    against_reference(overall, held)
     return held.notes
 
 

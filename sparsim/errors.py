@@ -33,7 +33,7 @@ __all__ = [
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'sparch'?``, or the list of what is known."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""

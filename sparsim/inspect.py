@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from sparsim.arguments import whole
 from sparsim.formats import INDEX_BYTES, IndexBytes
 from sparsim.network import Layer, Network
 from sparsim.storage import LayerStorage, NetworkStorage, layer_storage
@@ -36,6 +37,7 @@ def inspect(
     ``name``, ``weights``, ``nnz``, ``sparsity``, ``layers`` (one mapping each, with ``patterns`` and ``storage``: bytes
     by format), ``storage`` (totals by format), ``skipped``, ``notes`` and ``metadata``.
     """
+    value_bytes = whole(value_bytes, "--value-bytes", 1, 8)
     network = as_network(source, weights=weights)
     notes = list(network.notes)
     stored = {layer.name: layer.matrix.stored_zeros for layer in network if layer.matrix.stored_zeros}

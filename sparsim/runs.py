@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from sparsim.arguments import whole
 from sparsim.energy import EnergyTable
 from sparsim.errors import ConfigError
 from sparsim.machines import Machine
@@ -33,8 +34,7 @@ class Plan:
     def __init__(
         self, table: EnergyTable, orientation: str, jobs: int | None, others: Sequence[EnergyTable] = ()
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise ConfigError(f"{jobs}", key="threads", allowed="1 or more")
+        jobs = None if jobs is None else whole(jobs, "jobs", 1)
         self.table, self.orientation, self.others = table, orientation, others
         self.jobs = min(jobs or os.cpu_count() or 1, MAX_THREADS)
         self.done: dict[tuple[str, str, str], Report] = {}

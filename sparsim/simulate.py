@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sparsim.arguments import overridden, share, whole
 from sparsim.energy import load_table
 from sparsim.errors import ConfigError, WorkloadError
 from sparsim.io import load
@@ -88,9 +88,7 @@ def product(
     if b is not None and columns is not None:
         raise ConfigError("give B or a number of columns, not both", key="--columns")
     if columns is not None:
-        if not isinstance(columns, int | np.integer) or columns < 1:
-            raise ConfigError(f"{columns} columns", key="--columns", allowed="a whole number, 1 or more")
-        right = Operand.random(left.shape[1], columns, activation_density, seed)
+        right = Operand.random(left.shape[1], whole(columns, "--columns", 1), activation_density, seed)
     elif activation_density != 1.0:
         raise ConfigError("a density needs a number of columns", key="--activation-density", allowed="with --columns")
     elif b is not None:
@@ -114,11 +112,8 @@ def gemm(
     ----------
     pattern : of A: "dense", "N:M" such as "2:4", "V:N:M" such as "64:2:10", or "density:D".
     """
-    for axis, size in (("M", m), ("K", k), ("N", n)):
-        if not 1 <= size <= MAX_SIDE:
-            allowed = f"three whole numbers M,K,N from 1 to {MAX_SIDE}"
-            raise ConfigError(f"{axis} = {size}", key="--gemm", allowed=allowed)
-    a = _gemm_operand(m, k, pattern, seed)
+    m, k, n = (whole(size, f"--gemm, {axis}", 1, MAX_SIDE) for axis, size in (("M", m), ("K", k), ("N", n)))
+    a = _gemm_operand(m, k, pattern, whole(seed, "seed"))
     kind = DataType.parse(dtype) if dtype else DataType.FP16
     return Workload(a, Operand.dense(k, n), name=f"gemm {m},{k},{n} {pattern}", dtype=kind)
 
@@ -127,8 +122,8 @@ def _gemm_operand(m: int, k: int, pattern: str, seed: int) -> Operand:
     allowed = f"dense, N:M with 1 <= N <= M (2:4), {VNM_FORM}, density:D with 0 <= D <= 1"
     if pattern == "dense":
         return Operand.dense(m, k)
-    head, _, tail = pattern.partition(":")
-    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", pattern):
+    head, _, tail = str(pattern).partition(":")
+    if match := re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", str(pattern)):
         v, kept, of = (int(part) for part in match.groups())
         if v < 1 or kept != VNM_KEPT or of < VNM_COLUMNS:
             raise ConfigError(f"'{pattern}' keeps {kept} of {of} in runs of {v} rows", key="--pattern", allowed=allowed)
@@ -231,7 +226,7 @@ def _sampled(
     if SAMPLE not in (built := machine(on)).fields():
         raise ConfigError(f"'{built.name}' has no estimates, it is exact", key="--sample", allowed="with sparch")
     own = {SAMPLE: checked_sample(sample)}
-    return (on.with_fields(own), overrides) if isinstance(on, Machine) else (on, {**(overrides or {}), **own})
+    return (on.with_fields(own), overrides) if isinstance(on, Machine) else (on, {**overridden(overrides), **own})
 
 
 def checked_sample(sample: Any) -> float:
@@ -242,11 +237,7 @@ def checked_sample(sample: Any) -> float:
     ConfigError
         If it is no share.
     """
-    if isinstance(sample, bool) or not isinstance(sample, Real) or not 0 <= float(sample) <= 1:
-        raise ConfigError(
-            f"{sample!r}", key="--sample", allowed="a share from 0 (everything, exactly) to 1, such as 0.05"
-        )
-    return float(sample)
+    return share(sample, "--sample", "a share from 0 (everything, exactly) to 1, such as 0.05")
 
 
 def without_estimates(names: Iterable[str]) -> ConfigError:

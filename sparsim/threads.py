@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from itertools import islice
 from typing import TypeVar
 
-from sparsim.errors import ConfigError
+from sparsim.arguments import whole
 
 __all__ = ["cores", "in_turn", "one_ahead", "threads", "using_threads"]
 
@@ -39,9 +39,7 @@ def using_threads(count: int) -> Iterator[None]:
     ConfigError
         If ``count`` is below 1.
     """
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f"{count} threads", key="--threads", allowed="a whole number, 1 or more")
-    token = _THREADS.set(count)
+    token = _THREADS.set(whole(count, "--threads", 1))
     try:
         yield
     finally:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.errors import ConfigError, InputError, WorkloadError
+from sparsim.arguments import share, whole
+from sparsim.errors import ConfigError, WorkloadError
 from sparsim.kernels.symbolic import product_nnz
 from sparsim.matrix import Csr, IntArray, check_shape
 from sparsim.n_of_m import VNM_COLUMNS
@@ -77,6 +78,8 @@ class Operand:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", int(self.rows))
+        object.__setattr__(self, "cols", int(self.cols))
         check_shape(self.rows, self.cols)
         if max(self.rows, self.cols) > MAX_SIDE:
             raise WorkloadError(
@@ -96,10 +99,7 @@ class Operand:
     @classmethod
     def random(cls, rows: int, cols: int, density: float, seed: int = 0) -> Operand:
         """Draw independent non-zeros with probability ``density`` (1 gives the dense operand)."""
-        if not 0 <= density <= 1:
-            raise ConfigError(f"{density} is no density", key="density", allowed="0 to 1")
-        if seed < 0:
-            raise ConfigError(f"{seed}", key="seed", allowed="0 or more")
+        density, seed = share(density, "density"), whole(seed, "seed")
         check_shape(rows, cols)
         if density == 1:
             return cls.dense(rows, cols)
@@ -340,6 +340,7 @@ class Workload:
 def at_width(layer: Layer, columns: int | None) -> Layer:
     """Return the layer with ``columns`` output positions per sample if nothing else says how many it has."""
     known = layer.positions is not None or (layer.is_convolution and layer.input_size is not None)
+    columns = None if columns is None else whole(columns, "--columns", 1)
     if columns is None or known:
         return layer
     density = layer.activation_density
@@ -353,11 +354,12 @@ def layer_workload(
 
     Raises
     ------
+    ConfigError
+        If ``batch`` is no whole number from 1.
     InputError
-        If a convolution's input size is unknown, or ``batch`` is not positive.
+        If a convolution's input size is unknown.
     """
-    if batch < 1:
-        raise InputError(f"batch {batch}", remedy="a batch holds at least 1 sample")
+    batch = whole(batch, "--batch", 1)
     k = math.prod(layer.shape[1:])
     columns = layer.columns(batch)
     return Workload(

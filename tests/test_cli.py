@@ -124,7 +124,7 @@ def test_inspect_and_machines_as_json(sparsim, files):
         ("simulate {}/W.npz", "not square"),
         ("simulate {}/W.npz {}/W.npz", "columns of A must equal rows of B"),
         ("simulate --gemm 1,2", "3 whole numbers"),
-        ("simulate --gemm 0,2,3", "M = 0"),
+        ("simulate --gemm 0,2,3", "M: 0"),
         ("simulate --gemm 8,8,8 --pattern 5:4", "5 of every 4"),
         ("simulate --gemm 8,8,8 --dtype fp7", "fp16"),
         ("simulate --gemm 8,8,8 --energy horowits", "did you mean"),

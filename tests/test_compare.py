@@ -174,7 +174,7 @@ def test_two_machines_of_one_name_are_refused():
         ({"orientation": "foo"}, "orientation: 'foo'"),
         ({"on": []}, "on: nothing given"),
         ({"batch": []}, "batch: nothing given"),
-        ({"jobs": 0}, "threads: 0"),
+        ({"jobs": 0}, "jobs: 0"),
         ({"sparsity": [0.5]}, "goes with a granularity"),
         ({"granularity": "2:4", "sparsity": [7.0]}, "sparsity: 7.0"),
         ({"granularity": "2:4", "sparsity": float("nan")}, "sparsity: nan"),

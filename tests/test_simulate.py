@@ -126,7 +126,7 @@ def test_patterns_that_are_none(pattern):
 
 @pytest.mark.parametrize("shape", [(0, 4, 4), (4, -4, 4), (4, 4, 0)])
 def test_gemm_needs_positive_sizes(shape):
-    refused(lambda: gemm(*shape), "--gemm", "M,K,N", kind=ConfigError)
+    refused(lambda: gemm(*shape), "--gemm", "a whole number from 1 to", kind=ConfigError)
 
 
 def test_a_shape_too_large_to_draw_says_so():
@@ -201,7 +201,7 @@ def test_layer_workload():
     assert (work.name, work.layer) == ("net", "g")
     assert work.dense_multiplies == 6 * 18 * 20
     assert work.multiplies == work.b.nnz * 2  # two outputs share the inputs of a group
-    refused(lambda: layer_workload(layer, batch=0), "batch")
+    refused(lambda: layer_workload(layer, batch=0), "batch", kind=ConfigError)
     refused(lambda: layer_workload(conv()), "conv", "--input")
 
 

@@ -71,7 +71,7 @@ def test_one_item_is_made_while_another_is_used():
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
 def test_impossible_numbers_of_threads(count):
-    with pytest.raises(ConfigError, match=r"--threads: .* threads"):
+    with pytest.raises(ConfigError, match=r"--threads: .*; allowed: a whole number, 1 or more"):
         ss.simulate(np.eye(4), threads=count)
 
 

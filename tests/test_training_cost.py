@@ -281,6 +281,6 @@ def test_patterns_without_values_train_alike():
 
 def test_refusals():
     refused(lambda: layer_training(Layer("conv", np.ones((2, 2, 3, 3)))), "conv", "--input")
-    refused(lambda: layer_training(Layer("fc", np.ones((2, 2))), batch=0), "batch 0")
+    refused(lambda: layer_training(Layer("fc", np.ones((2, 2))), batch=0), "batch: 0", kind=ConfigError)
     refused(lambda: training_workloads(Network("n", ()), dtype="fp7"), "fp7", kind=ConfigError)
     assert training_workloads(Network("n", ())) == []

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from sparsim.arguments import whole
 from sparsim.datasets._draw import capacity, distinct, from_keys, off_diagonal, split_symmetric, symmetric, unique
 from sparsim.errors import InputError
 from sparsim.matrix import Csr, IntArray
@@ -30,10 +31,12 @@ def banded(rows: int, nnz: int, seed: int = 0, *, bandwidth: int) -> Csr:
 
     Raises
     ------
+    ConfigError
+        If ``bandwidth`` is no whole number.
     InputError
         If the band has fewer places.
     """
-    band = min(bandwidth, max(rows - 1, 0))
+    band = min(whole(bandwidth, "bandwidth"), max(rows - 1, 0))
     capacity(f"band of {bandwidth} columns", rows, nnz, rows * (2 * band + 1) - band * (band + 1) if rows else 0)
     rng = np.random.default_rng(seed)
 

@@ -141,7 +141,6 @@ def table_names() -> tuple[str, ...]:
     return tuple(sorted(e.name.removesuffix(".toml") for e in folder.iterdir() if e.name.endswith(".toml")))
 
 
-@cache
 def load_table(name: str = DEFAULT_TABLE) -> EnergyTable:
     """Read the table called ``name``, or scale it: "horowitz_45nm@7" is that family at 7 nm.
 
@@ -150,7 +149,14 @@ def load_table(name: str = DEFAULT_TABLE) -> EnergyTable:
     ConfigError
         If there is no such table, or no rule for the node.
     """
-    leaf, at, node = str(name).partition("@")
+    if not isinstance(name, str):
+        raise ConfigError(f"no energy table {name!r}", key="--energy", allowed=", ".join(table_names()))
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> EnergyTable:
+    leaf, at, node = name.partition("@")
     if leaf == ALL_TABLES:
         place = f"'{name}' is for compare, which tells how far its answer depends on the table"
         raise ConfigError(place, key="--energy", allowed=", ".join(table_names()))

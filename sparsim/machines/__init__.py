@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from sparsim.arguments import overridden
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines.activity import STREAMS, Activity, Buffer, Stage
 from sparsim.machines.base import Machine, flatten, is_preset, load_preset, preset_names
@@ -36,6 +37,7 @@ def machine(name: str | Machine, overrides: Mapping[str, Any] | None = None) -> 
     ConfigError
         If the name or a field is unknown, or a value is out of its range.
     """
+    overrides = overridden(overrides)
     if isinstance(name, Machine):
         if overrides:
             raise ConfigError("overrides go with a machine's name, not with a built machine", key=name.name)
@@ -45,7 +47,7 @@ def machine(name: str | Machine, overrides: Mapping[str, Any] | None = None) -> 
     leaf, _, mode = name.partition("-")
     preset = load_preset(leaf)
     module, _, attribute = CLASSES[preset.kind].partition(":")
-    built: Machine = getattr(import_module(module), attribute).from_preset(name, preset, mode, overrides or {})
+    built: Machine = getattr(import_module(module), attribute).from_preset(name, preset, mode, overrides)
     return built
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from sparsim.arguments import whole
 from sparsim.errors import ConfigError
 from sparsim.machines import Machine, machine
 from sparsim.machines.base import flatten
@@ -166,9 +167,7 @@ def _ways(ways: int | str | Machine) -> int:
         if "merge.layers" not in built.fields():
             raise ConfigError(f"'{built.name}' has no merge tree", key="ways", allowed="a number, sparch")
         return 1 << int(flatten(built.config.model_dump())["merge.layers"])
-    if not isinstance(ways, int | np.integer) or ways < 2:
-        raise ConfigError(f"{ways} ways", key="ways", allowed="a whole number, 2 or more")
-    return int(ways)
+    return whole(ways, "ways", 2)
 
 
 def _listed(source: Any) -> IntArray | None:

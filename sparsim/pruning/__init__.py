@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from sparsim.arguments import words
 from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
@@ -150,7 +151,7 @@ def _plan(
             )
         for share in allocation.values():
             Budget(share)
-    elif allocation not in ALLOCATIONS:
+    elif not isinstance(allocation, str) or allocation not in ALLOCATIONS:
         raise ConfigError(
             f"'{allocation}'{nearest(allocation, ALLOCATIONS)}",
             key="allocation",
@@ -158,7 +159,7 @@ def _plan(
         )
     elif budget is None and not pattern.fixes_sparsity:
         budget = Budget()
-    return _Plan(pattern, budget, allocation, criterion(rule) if isinstance(rule, str) else rule)
+    return _Plan(pattern, budget, allocation, rule if callable(rule) else criterion(rule))
 
 
 def _prune_network(network: Network, plan: _Plan, skip: Iterable[str]) -> Network:
@@ -300,7 +301,7 @@ def _as_layer(weight: npt.NDArray[Any] | Csr) -> Layer:
 def _chosen(network: Network, plan: _Plan, skip: Iterable[str]) -> list[Layer]:
     """Return the layers that may be pruned: not skipped and, where the allocation names layers, named."""
     known = [layer.name for layer in network]
-    skipped = {skip} if isinstance(skip, str) else set(skip)
+    skipped = set(words(skip, "skip"))
     named = set(plan.allocation) if isinstance(plan.allocation, Mapping) else set(known)
     for key, names in (("skip", skipped), ("allocation", named)):
         for name in sorted(names.difference(known)):

@@ -13,6 +13,7 @@ from math import floor
 
 import numpy as np
 
+from sparsim.arguments import share, whole
 from sparsim.errors import ConfigError, nearest
 from sparsim.matrix import IntArray
 from sparsim.network import Network
@@ -80,12 +81,12 @@ class Budget:
     nnz: int | None = None
 
     def __post_init__(self) -> None:
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise ConfigError(f"{self.sparsity}", key="sparsity", allowed="0 <= sparsity < 1")
-        if self.density is not None and not 0 < self.density <= 1:
-            raise ConfigError(f"{self.density}", key="density", allowed="0 < density <= 1")
-        if self.nnz is not None and (not isinstance(self.nnz, int | np.integer) or self.nnz < 0):
-            raise ConfigError(f"{self.nnz}", key="nnz", allowed="a whole number of non-zeros, 0 or more")
+        if self.sparsity is not None:
+            share(self.sparsity, "sparsity", "0 <= sparsity < 1", one=False)
+        if self.density is not None:
+            share(self.density, "density", "0 < density <= 1", zero=False)
+        if self.nnz is not None:
+            whole(self.nnz, "nnz")
         given = sum(value is not None for value in (self.sparsity, self.density, self.nnz))
         if given != 1:
             raise ConfigError(

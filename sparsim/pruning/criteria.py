@@ -27,6 +27,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
+from sparsim.arguments import whole
 from sparsim.errors import ConfigError, InputError, nearest
 from sparsim.matrix import Csr
 from sparsim.network import Layer
@@ -89,8 +90,7 @@ def magnitude(layer: Layer) -> Scores:
 
 def random(seed: int = 0) -> Criterion:
     """Return a criterion that draws scores uniformly from (0, 1], each layer's by ``seed`` and its own name alone."""
-    if seed < 0:
-        raise ConfigError(f"{seed}", key="seed", allowed="0 or more")
+    seed = whole(seed, "seed")
 
     def scores(layer: Layer) -> Scores:
         draw = 1.0 - np.random.default_rng([seed, crc32(layer.name.encode())]).random(layer.shape)

@@ -123,7 +123,7 @@ def parse_granularity(text: str | Granularity) -> Granularity:
     """
     if isinstance(text, Granularity):
         return text
-    word = text.strip().lower()
+    word = str(text).strip().lower()
     if word in WORDS:
         return Granularity(word)
     if match := re.fullmatch(r"(\d{1,9}):(\d{1,9})(\+permute)?", word):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from sparsim.arguments import share, whole
 from sparsim.errors import ConfigError
 
 __all__ = ["Schedule", "gradual_cubic", "iterative", "one_shot"]
@@ -43,8 +44,8 @@ class Schedule:
         if not self.updates:
             raise ConfigError("a schedule without steps", key="schedule", allowed="at least one (step, sparsity)")
         for step, sparsity in self.updates:
-            _check_whole("step", step, 0)
-            _check_sparsity("sparsity", sparsity)
+            whole(step, "step")
+            share(sparsity, "sparsity", "0 <= sparsity < 1", one=False)
         for (step, sparsity), (following, more) in pairwise(self.updates):
             if following <= step or more < sparsity:
                 raise ConfigError(
@@ -107,10 +108,10 @@ def iterative(sparsity: float, rounds: int, every: int, start: int = 0) -> Sched
     ConfigError
         If a number is out of its range.
     """
-    _check_whole("rounds", rounds, 1)
-    _check_whole("every", every, 1)
-    _check_whole("start", start, 0)
-    _check_sparsity("sparsity", sparsity)
+    whole(rounds, "rounds", 1)
+    whole(every, "every", 1)
+    whole(start, "start")
+    share(sparsity, "sparsity", "0 <= sparsity < 1", one=False)
     cuts = [min(1 - (1 - sparsity) ** (i / rounds), sparsity) for i in range(1, rounds)]  # rounding must not overshoot
     return Schedule(tuple((start + i * every, cut) for i, cut in enumerate([*cuts, sparsity])))
 
@@ -132,11 +133,11 @@ def gradual_cubic(initial: float, final: float, begin: int, end: int, every: int
     ConfigError
         If a number is out of its range or ``every`` does not divide the span.
     """
-    _check_whole("begin", begin, 0)
-    _check_whole("end", end, begin + 1)
-    _check_whole("every", every, 1)
-    _check_sparsity("initial", initial)
-    _check_sparsity("final", final)
+    whole(begin, "begin")
+    whole(end, "end", begin + 1)
+    whole(every, "every", 1)
+    share(initial, "initial", "0 <= sparsity < 1", one=False)
+    share(final, "final", "0 <= sparsity < 1", one=False)
     if final < initial:
         raise ConfigError(f"{final:g} after an initial {initial:g}", key="final", allowed="initial <= final < 1")
     if (end - begin) % every:
@@ -144,13 +145,3 @@ def gradual_cubic(initial: float, final: float, begin: int, end: int, every: int
     steps = range(begin, end, every)
     rising = [(step, final + (initial - final) * (1 - (step - begin) / (end - begin)) ** 3) for step in steps]
     return Schedule(((begin, initial), *rising[1:], (end, final)))
-
-
-def _check_sparsity(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ConfigError(f"{value}", key=name, allowed="0 <= sparsity < 1")
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{value}", key=name, allowed=f"a whole number, at least {least}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil, floor, inf, log10
 from typing import Any, Literal
 
+from sparsim.arguments import mapping, several, whole, words
 from sparsim.energy import DEFAULT_TABLE, load_table
 from sparsim.errors import ConfigError, nearest
 from sparsim.machines import Machine, machine
@@ -131,16 +132,14 @@ def search(
     for value, key, allowed in ((method, "method", METHODS), (orientation, "orientation", ORIENTATIONS)):
         if value not in allowed:
             raise ConfigError(f"'{value}'", key=key, allowed=", ".join(allowed))
-    if trials < 1:
-        raise ConfigError(f"{trials}", key="trials", allowed="1 or more")
+    trials = whole(trials, "trials", 1)
     asked, how = _checked(budget), Pruning(propagate=propagate)
     network = as_network(source, columns, weights, seed).with_input(input_sizes or {})
-    patterns = parse_patterns([granularity] if isinstance(granularity, str) else granularity)
-    levels = checked_levels(SPARSITIES if sparsity is None else sparsity)
+    patterns = parse_patterns(several(granularity, "granularity"))
+    levels = checked_levels(SPARSITIES if sparsity is None else several(sparsity, "sparsity", some=False))
     if not levels and not all(pattern.fixes_sparsity for pattern in patterns):
         raise ConfigError("nothing given", key="sparsity", allowed="one or more shares of zeros, 0 <= share < 1")
-    names = [skip] if isinstance(skip, str) else list(skip)
-    chooser = Chooser(network, patterns, levels, Loss.of(network, criterion, loss), names)
+    chooser = Chooser(network, patterns, levels, Loss.of(network, criterion, loss), words(skip, "skip"))
     built = machine(on, overrides)
     plan = Plan(load_table(energy or DEFAULT_TABLE), orientation, jobs)
     with tqdm(desc="simulating", unit="run", disable=None if progress else True) as plan.bar:
@@ -265,7 +264,7 @@ def _rounded_up(share: float) -> str:
 def _checked(budget: Mapping[str, float]) -> dict[str, float]:
     """Return the budget, every share a number above 0."""
     allowed = f"one or several of {', '.join(MEASURES)}, shares of the dense network's, such as energy = 0.3"
-    if not budget:
+    if not mapping(budget, "budget", allowed):
         raise ConfigError("nothing given", key="budget", allowed=allowed)
     for name, share in budget.items():
         if name not in MEASURES:

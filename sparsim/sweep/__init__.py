@@ -86,9 +86,10 @@ def sweep(
     import pandas as pd
 
     how: dict[str, Any] = {"jobs": jobs, "dask": dask, "layers": layers}
+    workers = processes(jobs, dask)
     with _engine(_grid(inputs, grid, options), store, **how) as engine:
         if progress:
-            _announce(engine.estimate(processes(jobs, dask)))
+            _announce(engine.estimate(workers))
         with tqdm(total=engine.points, desc="sweeping", unit="point", disable=None if progress else True) as engine.bar:
             try:
                 rows = list(engine.rows())

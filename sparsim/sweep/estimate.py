@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from sparsim.arguments import whole
 from sparsim.energy import DEFAULT_TABLE, load_table
 from sparsim.errors import SparsimError
 from sparsim.machines import Machine
@@ -77,7 +78,7 @@ def processes(jobs: int | None, dask: str | None) -> int:
     """Return how many processes share the runs; 0 if that is the cluster's affair."""
     from joblib import cpu_count
 
-    return 0 if dask is not None else jobs or cpu_count()
+    return 0 if dask is not None else cpu_count() if jobs is None else whole(jobs, "--jobs", 1)
 
 
 def memory_bytes(source: Source, workers: int) -> float:

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sparsim.arguments import whole
 from sparsim.energy import DEFAULT_TABLE, load_table
 from sparsim.errors import ConfigError, ModelError, one_line
 from sparsim.machines import Machine
@@ -142,9 +143,8 @@ class Pool:
     def __init__(self, work: Work, jobs: int | None = None, dask: str | None = None) -> None:
         from joblib import cpu_count
 
-        if jobs is not None and jobs < 1:
-            raise ConfigError(f"{jobs}", key="--jobs", allowed="1 or more")
-        self.work, self.jobs, self.dask = work, jobs or cpu_count(), dask
+        self.work, self.dask = work, dask
+        self.jobs = cpu_count() if jobs is None else whole(jobs, "--jobs", 1)
         self._cluster: Cluster | None = None
         self._running: Generator[Outcome, None, None] | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from os import PathLike
@@ -31,7 +31,7 @@ def _several(value: Any) -> Any:
     if not isinstance(value, list | tuple | set | frozenset | range | Iterator):
         value = (value,)
     plain = [each.item() if isinstance(each, np.generic) else each for each in value]
-    return tuple({(type(each), each): each for each in plain}.values())
+    return tuple({(type(each), each if isinstance(each, Hashable) else id(each)): each for each in plain}.values())
 
 
 def _inputs(value: Any) -> Any:

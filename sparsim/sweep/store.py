@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sparsim._version import __version__
-from sparsim.errors import InputError
+from sparsim.errors import ConfigError, InputError
 
 __all__ = ["Store", "address", "default_store", "digest", "model_version"]
 
@@ -109,6 +109,8 @@ class Store:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        if not isinstance(path, str | PathLike):
+            raise ConfigError(f"{path!r}", key="store", allowed="a file, or ':memory:'")
         self.path = str(path)
         try:
             if self.path != ":memory:":
@@ -165,8 +167,9 @@ class Store:
         try:
             return self._base.execute(statement, values).fetchall()
         except sqlite3.Error as error:
+            first = "free space" if isinstance(error, sqlite3.OperationalError) else "delete it"
             raise InputError(
-                f"the store of sweeps fails ({error})", source=self.path, remedy="free space, or name another file"
+                f"the store of sweeps fails ({error})", source=self.path, remedy=f"{first}, or name another file"
             ) from None
 
     def put_case(self, key: str, record: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sparsim.errors import ConfigError, InputError
+from sparsim.arguments import whole
+from sparsim.errors import InputError
 from sparsim.torch.export import layer_calls, samples_in
 from sparsim.torch.parameters import Site, call, evaluating, site
 from sparsim.torch.record import Recorder
@@ -109,8 +110,7 @@ def hessian_diagonal(model: nn.Module, batches: Batches, loss: Loss, *, samples:
     InputError
         If there are no batches, or a weight is frozen or parametrized.
     """
-    if samples < 1:
-        raise ConfigError(f"{samples}", key="samples", allowed="1 or more draws")
+    samples = whole(samples, "samples", 1)
     generator = torch.Generator().manual_seed(seed)
 
     def draws(parameters: list[Any], inputs: Any, targets: Any) -> Iterator[list[Any]]:

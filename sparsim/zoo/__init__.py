@@ -76,8 +76,6 @@ def load(name: str, weights: str | None = None, *, seed: int = 0, tokens: int | 
     """
     if name not in names():
         raise ConfigError(f"no bundled network '{name}'{nearest(name, names())}", key="zoo", allowed=", ".join(names()))
-    if seed < 0:
-        raise ConfigError(f"{seed}", key="seed", allowed="0 or more")
     if weights is not None or tokens is not None or name not in TRAINED:
         return synthetic(name, weights or "random", seed, tokens)
     with as_file(files("sparsim.zoo") / f"{name}.safetensors") as path:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sparsim.arguments import whole
 from sparsim.errors import ConfigError, nearest
 from sparsim.network import Layer, Network
 from sparsim.zoo.draw import draw_mask, draw_weight, measured_spread
@@ -31,10 +32,10 @@ class _Drawn(NamedTuple):
 
 def synthetic(name: str, weights: str, seed: int = 0, tokens: int | None = None) -> Network:
     """Return a network of published shapes; see :func:`sparsim.zoo.load`."""
+    tokens, seed = None if tokens is None else whole(tokens, "tokens", 1), whole(seed, "seed")
     shape = read_shape(name, tokens)
-    if tokens is not None and (tokens < 1 or shape.tokens is None):
-        allowed = f"leave it out: '{name}' does not run token by token" if shape.tokens is None else "1 or more"
-        raise ConfigError(f"{tokens}", key="tokens", allowed=allowed)
+    if tokens is not None and shape.tokens is None:
+        raise ConfigError(f"{tokens}", key="tokens", allowed=f"leave it out: '{name}' does not run token by token")
     kind, _, detail = weights.partition(":")
     draw = KINDS.get(kind)
     drawn = draw(shape, detail, np.random.default_rng(seed)) if draw is not None else None

@@ -126,7 +126,7 @@ def test_two_orders_stand_beside_each_other():
         ([1, -1], {}, ConfigError, "-1 is no number"),
         ([1, 2.5], {}, ConfigError, "2.5 is no number"),
         (WEIGHTS, {"columns": 3}, ConfigError, "columns"),
-        (WEIGHTS, {"ways": 1}, ConfigError, "1 ways"),
+        (WEIGHTS, {"ways": 1}, ConfigError, "ways: 1"),
         (WEIGHTS, {"ways": "dense"}, ConfigError, "no merge tree"),
         (WEIGHTS, {"order": "hufman"}, ConfigError, "allowed: huffman"),
         (np.ones((4_000_000, 3), dtype=np.int8), {"columns": 3}, ConfigError, "products"),

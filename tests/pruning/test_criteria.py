@@ -135,7 +135,7 @@ def test_criteria_by_name_are_checked():
         criterion("wanda")
     with pytest.raises(ConfigError, match="'magnitude' uses no saliency arrays; allowed: obd, wanda, gradient"):
         criterion("magnitude", {})
-    with pytest.raises(ConfigError, match="seed: -1; allowed: 0 or more"):
+    with pytest.raises(ConfigError, match="seed: -1; allowed: a whole number, 0 or more"):
         criterion("random", seed=-1)
 
 

@@ -224,7 +224,7 @@ def test_leaving_early_is_quiet_and_the_next_window_runs():
 
 
 def test_jobs_are_one_or_more():
-    with pytest.raises(ConfigError, match=r"--jobs: 0; allowed: 1 or more"):
+    with pytest.raises(ConfigError, match=r"--jobs: 0; allowed: a whole number, 1 or more"):
         Pool(WORK, 0)
 
 
