@@ -25,6 +25,7 @@ __all__ = [
     "ModelError",
     "SparsimError",
     "WorkloadError",
+    "counted",
     "nearest",
     "one_line",
 ]
@@ -37,6 +38,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 layer`` or ``2,000 layers``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def one_line(text: str) -> str:

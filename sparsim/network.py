@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparsim.errors import InputError, nearest
+from sparsim.errors import InputError, counted, nearest
 from sparsim.graph import Graph
 from sparsim.matrix import Csr, IntArray
 
@@ -229,7 +229,9 @@ class Network:
         raise KeyError(f"{name}{nearest(name, [layer.name for layer in self.layers])}")
 
     def __repr__(self) -> str:
-        return f"Network({self.name!r}: {len(self)} layers, {self.nnz:,} of {self.size:,} weights are not zero)"
+        return (
+            f"Network({self.name!r}: {counted(len(self), 'layer')}, {self.nnz:,} of {self.size:,} weights are not zero)"
+        )
 
     @property
     def size(self) -> int:

@@ -141,8 +141,10 @@ class Report:
         w, bounds, dram = d["workload"], d["bounds"], d["dram_bytes"]
         total = max(dram["total"], 1)
         streams = ", ".join(f"{name} {dram[name] / total:.0%}" for name in dram if name != "total" and dram[name])
+        moved = f", {total / max(bounds['compulsory_bytes'], 1):.2f}x compulsory: {streams}" if streams else ""
         parts = sorted(((v, k) for k, v in d["energy_pj"].items() if k != "total"), reverse=True)[:4]
-        energy = ", ".join(f"{name} {value / max(self.energy_pj, 1e-30):.0%}" for value, name in parts if value)
+        spent = ", ".join(f"{name} {value / max(self.energy_pj, 1e-30):.0%}" for value, name in parts if value)
+        energy = si(self.energy_pj * 1e-12, "J") + (f": {spent}" if spent else "")
         roof = bounds["roofline_cycles"]
         lines = [
             ("workload", f"{w['name']} {w['layer']}".strip() + f": {w['m']} x {w['k']} x {w['n']}, {w['dtype']}"),
@@ -154,11 +156,8 @@ class Report:
             ("machine", f"{self.machine} at {d['machine']['clock_ghz']:g} GHz"),
             ("time", f"{si(self.time_s, 's')}   {self.cycles:,} cycles   {self.gflops:.3g} GFLOP/s"),
             ("roofline", f"{roof:,.0f} cycles, {_share(roof, self.cycles)} of the time" if roof else "none"),
-            (
-                "DRAM",
-                f"{si(dram['total'], 'B')}, {total / max(bounds['compulsory_bytes'], 1):.2f}x compulsory: {streams}",
-            ),
-            ("energy", f"{si(self.energy_pj * 1e-12, 'J')}: {energy}" if len(d["energy_pj"]) > 1 else "not measured"),
+            ("DRAM", si(dram["total"], "B") + moved),
+            ("energy", energy if len(d["energy_pj"]) > 1 else "not measured"),
             ("bound by", f"{bounds['limited_by']}: {self.reason}"),
         ]
         lines += _told_sample(d["details"].get("sample"), self.cycles)

@@ -213,3 +213,9 @@ def test_network_is_a_list_of_layers():
     assert list(network.to_frame()["weights"]) == [216, 288, 40]
     assert "net" in network._repr_html_()
     assert network.with_layers(network.layers[:1]).size == 216
+
+
+def test_one_layer_is_no_layers():
+    fc = Layer("fc", np.eye(3))
+    assert repr(Network("n", (fc,))) == "Network('n': 1 layer, 3 of 9 weights are not zero)"
+    assert repr(Network("n", ())).startswith("Network('n': 0 layers")

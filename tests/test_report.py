@@ -283,3 +283,10 @@ def test_more_bytes_than_the_bus_can_carry_are_refused():
 
 def test_undoctored_passes():
     assert doctored().cycles > 0
+
+
+def test_nothing_to_do_is_told_without_parts():
+    told = dict(sparsim.simulate(np.zeros((3, 3))).summary())
+    assert told["DRAM"] == "0 B"
+    assert told["energy"] == "0 J"
+    assert told["bound by"] == "latency: there is nothing to multiply"

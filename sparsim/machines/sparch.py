@@ -308,7 +308,9 @@ def _stage(cycles: int, busy: float, blocked: float) -> Stage:
 
 def _bottleneck(tally: Tally, streams: Mapping[str, int], prefetched: str) -> tuple[str, str]:
     """Name what bounds the run, with the share of time it is busy; ``prefetched`` names the operand in the buffer."""
-    total = max(tally.cycles, 1)
+    if not tally.cycles:
+        return "latency", "there is nothing to multiply"
+    total = tally.cycles
     busy = {name: float(tally.busy[STAGES.index(name)]) for name in ("multiply", "merge", "look_ahead")}
     busy["dram"] = tally.dram_busy
     moved = sum(streams.values())

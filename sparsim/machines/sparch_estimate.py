@@ -74,9 +74,8 @@ def exact_instead(a: Csr, products: int, config: SpArchConfig) -> str:
         return "the sample takes in everything"
     if products < LEAST_PRODUCTS:
         return f"too small to sample: {products:,} products"
-    merged_away = (
-        1 << config.merge.layers
-    ) - 1  # leaves, by a round; there are as many as the longest row has elements
+    # there are as many leaves as the longest row has elements
+    merged_away = (1 << config.merge.layers) - 1
     rounds = -(-(int(a.row_lengths.max()) - 1) // merged_away)
     if rounds * LEAST_OF_ROUND > products:
         return f"too small to sample: {products // rounds:,} products a merge round"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sparsim.arguments import whole
 from sparsim.energy import DEFAULT_TABLE, load_table
-from sparsim.errors import SparsimError
+from sparsim.errors import SparsimError, counted
 from sparsim.machines import Machine
 from sparsim.report import si
 from sparsim.runs import best
@@ -56,8 +56,9 @@ class Estimate:
     def __str__(self) -> str:
         kept = f", {self.finished:,} of them in the store" if self.finished else ""
         where = "one after the other" if self.processes <= 1 else f"on {self.processes} processes"
+        points, runs = counted(self.points, "point"), counted(self.runs, "run")
         return (
-            f"{self.points:,} points{kept}; at most {self.runs:,} runs, about {_duration(self.wall_s)} {where}, "
+            f"{points}{kept}; at most {runs}, about {_duration(self.wall_s)} {where}, "
             f"up to {si(self.memory_bytes, 'B')} beside what idle processes take"
         )
 
