@@ -75,6 +75,15 @@ class Results(NamedTuple):
     end: Array
 
 
+@inner
+def _share(behind: int, total: int, size: int) -> int:
+    """Return ``behind * total // size`` where the product takes more than 64 bits, by long division; size < 2^39."""
+    whole, rest = total // size, total % size
+    high = (behind >> 16) * rest
+    low = ((high % size) << 16) + (behind & 0xFFFF) * rest
+    return np.int64(behind * whole + ((high // size) << 16) + low // size)
+
+
 @kernel
 def read_back(
     results: Results, partial: Array, before: int, total: int, chunk: int, step: int, requests: Requests, count: int
@@ -90,6 +99,7 @@ def read_back(
     """
     soonest = before
     needed = before
+    exact = (np.int64(1) << 62) // max(total, 1)
     for s in range(partial.size):
         needed += partial[s]
         if needed <= soonest:
@@ -97,7 +107,8 @@ def read_back(
         soonest = np.int64(1) << 62
         for r in range(results.at.size):
             while results.at[r] < results.end[r]:
-                share = max(results.at[r] - results.address[r], 0) * total // results.size[r]
+                behind = max(results.at[r] - results.address[r], 0)
+                share = behind * total // results.size[r] if behind <= exact else _share(behind, total, results.size[r])
                 if share >= needed:
                     soonest = min(soonest, share)
                     break

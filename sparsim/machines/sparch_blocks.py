@@ -133,7 +133,8 @@ class Layout:
         """Return for how many requests a pass needs room when it has read back ``partial`` more."""
         results = self._results[number]
         done, needs = self._read[number] + int(partial.sum()), self._rounds.passes[number].partial_elements
-        until = results.address - (-done * results.size // max(needs, 1))
+        behind = [-(-done * size // max(needs, 1)) for size in results.size.tolist()]  # may take more than 64 bits
+        until = results.address + np.array(behind, dtype=np.int64)
         left = np.minimum(results.end, until) - results.at
         return int(-(-np.maximum(left, 0) // self._chunk).sum())
 

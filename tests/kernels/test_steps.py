@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,18 +113,20 @@ def test_equal_steps_end_where_they_are_full():
     assert [dict(zip(FIELDS, step, strict=True))["a_elements"] for step in steps[:used].tolist()] == [4, 4]
 
 
+@pytest.mark.parametrize("scale", [1, 10**8 + 7])
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_partial_results_are_read_evenly(data):
+def test_partial_results_are_read_evenly(scale, data):
     """The request for the first byte b of n is asked for when b / n of all that the pass reads back is needed."""
-    chunk = BURST * data.draw(st.integers(1, 3))
-    sizes = data.draw(st.lists(st.integers(1, 400), max_size=4))
+    burst = BURST * scale
+    chunk = burst * data.draw(st.integers(1, 3))
+    sizes = data.draw(st.lists(st.integers(scale, 400 * scale), max_size=4))
     begins = (np.cumsum([0, *sizes])[:-1] + 5).tolist()
-    ends = [-(-(begin + size) // BURST) * BURST for begin, size in zip(begins, sizes, strict=True)]
-    partial = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=12))
+    ends = [-(-(begin + size) // burst) * burst for begin, size in zip(begins, sizes, strict=True)]
+    partial = data.draw(st.lists(st.integers(0, 30 * scale), min_size=1, max_size=12))
     total = sum(partial)
-    results = Results(numbers(begins), numbers(sizes), numbers(begins) // BURST * BURST, numbers(ends))
-    expected, at = [], [begin // BURST * BURST for begin in begins]
+    results = Results(numbers(begins), numbers(sizes), numbers(begins) // burst * burst, numbers(ends))
+    expected, at = [], [begin // burst * burst for begin in begins]
     for step, needed in enumerate(np.cumsum(partial).tolist()):
         if partial[step]:
             for r, (begin, size, end) in enumerate(zip(begins, sizes, ends, strict=True)):
