@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 import sparsim as ss
 from sparsim import datasets, zoo
+from sparsim.kernels.symbolic import product_nnz
 from sparsim.matrix import Csr
 from sparsim.workload import layer_workload
 
@@ -47,6 +48,11 @@ class Product:
         if self.columns is not None:
             return left, sp.csr_matrix(np.ones((self.a.shape[1], self.columns)))
         return left, left if self.b is None else _scipy(self.b)
+
+    def count(self) -> int:
+        """Count the elements of C and do nothing else: a stamp a product."""
+        right = self.a if self.b is None else self.b
+        return int(product_nnz(self.a.indptr, self.a.indices, right.indptr, right.indices, right.shape[1]))
 
     @property
     def multiplies(self) -> int:

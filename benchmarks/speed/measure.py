@@ -111,6 +111,7 @@ def measured(case: Case, stream_bytes_per_s: float, least: int = 3, at_least_s: 
     ours: list[float] = []
     theirs: list[float] = []
     two: list[float] = []
+    alone: list[float] = []
     gc.collect()
     gc.disable()
     try:
@@ -126,12 +127,14 @@ def measured(case: Case, stream_bytes_per_s: float, least: int = 3, at_least_s: 
             del c
             if threads:
                 two.append(_seconds(lambda: product.simulate(threads=2))[0])
+            if product.columns is None:
+                alone.append(_seconds(product.count)[0])
             for what, (found, expected) in counted.items():
                 if found != expected:
                     raise MultipliesDifferError(f"{case.name}: {what} {found:,} simulated, {expected:,} in scipy's")
     finally:
         gc.enable()
-    row = _sizes(case, product, counted["nnz_c"][1]) | _times(ours, theirs, two)
+    row = _sizes(case, product, counted["nnz_c"][1]) | _times(ours, theirs, two, alone)
     row |= _rates(row, product)
     row["stages_s"] = {name: _median([part[name] for part in parts]) for name in STAGES}
     return row | _symbolic(row, product, stream_bytes_per_s)
@@ -157,12 +160,13 @@ def _sizes(case: Case, product: Product, nnz_c: int) -> dict[str, Any]:
     }
 
 
-def _times(ours: list[float], theirs: list[float], two: list[float]) -> dict[str, Any]:
+def _times(ours: list[float], theirs: list[float], two: list[float], alone: list[float]) -> dict[str, Any]:
     row: dict[str, Any] = {"repeats": len(ours)}
-    for name, times in (("sparsim", ours), ("scipy", theirs), ("sparsim_2_threads", two)):
+    for name, times in (("sparsim", ours), ("scipy", theirs), ("sparsim_2_threads", two), ("count", alone)):
         row |= {f"{name}_s": _median(times), f"{name}_min_s": min(times, default=None)}
     row["ratio"] = row["sparsim_s"] / row["scipy_s"]
     row["ratio_2_threads"] = row["sparsim_2_threads_s"] / row["scipy_s"] if two else None
+    row["count_ratio"] = row["count_s"] / row["scipy_s"] if alone else None
     return row
 
 

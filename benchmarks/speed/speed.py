@@ -10,6 +10,9 @@ What is measured, and how:
   operands to report, timing and counts of the default SpArch included. Multiplies and elements of C must be scipy's.
 * One thread; where ``simulate`` takes ``threads``, two threads stand beside it. The goal is the geometric mean of the
   ratios over the seven real matrices (A·A).
+* What bounds an exact simulation from below: counting the elements of C and nothing else, one stamp a product, is timed
+  in the same runs (``count``, as a share of scipy's time). A simulation counts in every merge round, then replays
+  prefetcher and memory.
 * Parts of a simulation (merge rounds, prefetcher, pipeline) are timed in the same runs, ``stages_s`` in the JSON. The
   exact symbolic part is the first of them. Its limit is the time in which 4 bytes a product, the index of an element of
   B, can be streamed at the bandwidth that ``measure.bandwidth`` finds in the same run.
