@@ -6,6 +6,9 @@ reads its row of B once more, from the multiprocessor's own memory, and that dec
 value comes in for each multiply, where a dense kernel keeps values in registers. So unstructured zeros pay against
 dense CUDA cores above roughly three quarters of zeros, and against tensor cores only where almost nothing is left.
 
+A warp lies along the columns of B. Where these are fewer than its lanes, it lies along the elements of a row too, as
+kernels for a matrix times a vector do (Bell and Garland 2009, the vector kernel), and a row fills its lanes up.
+
 A kernel that spends its instructions on finding elements is bound by those instead: its multiplies a clock and
 multiprocessor do not depend on the width of a value.
 """
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import bdtrc
 
 from sparsim.matrix import Csr, IntArray
 
@@ -34,6 +38,7 @@ __all__ = [
 
 INDEX_BYTES = 4
 LANES = 32
+PARTS = tuple(1 << power for power in range(LANES.bit_length()))
 
 
 class GpuLimits(NamedTuple):
@@ -82,6 +87,7 @@ class CsrWork(NamedTuple):
     Parameters
     ----------
     rows, nnz : of A.
+    filled : its elements if those of every row are filled up to a multiple of 1, 2, 4, 8, 16 and 32.
     fetched : distinct columns of each block of rows, summed: rows of B fetched from L2.
     referenced : distinct columns of A: rows of B that leave DRAM.
     heaviest : elements of the fullest task.
@@ -89,6 +95,7 @@ class CsrWork(NamedTuple):
 
     rows: int
     nnz: int
+    filled: tuple[int, ...]
     fetched: int
     referenced: int
     heaviest: int
@@ -151,7 +158,9 @@ def csr_work(a: Csr, kernel: CsrKernel) -> CsrWork:
     seen = np.zeros(a.shape[1], dtype=bool)
     seen[a.indices] = True
     heaviest = int(np.diff(row_bounds(a, kernel.task_rows)).max(initial=0))
-    return CsrWork(a.shape[0], a.nnz, int(fetched.sum()), int(np.count_nonzero(seen)), heaviest)
+    lengths = a.row_lengths
+    filled = tuple(int((-(-lengths // part)).sum()) * part for part in PARTS)
+    return CsrWork(a.shape[0], a.nnz, filled, int(fetched.sum()), int(np.count_nonzero(seen)), heaviest)
 
 
 def expected_work(shape: tuple[int, int], density: float, kernel: CsrKernel) -> CsrWork:
@@ -161,7 +170,8 @@ def expected_work(shape: tuple[int, int], density: float, kernel: CsrKernel) -> 
     seen = blocks * (1 - (1 - density) ** kernel.block_rows) + (1 - (1 - density) ** rest)
     nnz = round(rows * cols * density)
     heaviest = -(-nnz * min(kernel.task_rows, rows) // max(rows, 1))
-    return CsrWork(rows, nnz, round(cols * seen), round(cols * (1 - (1 - density) ** rows)), heaviest)
+    filled = (round(rows * part * bdtrc(np.arange(0, cols, part), cols, density).sum()) for part in PARTS)
+    return CsrWork(rows, nnz, tuple(filled), round(cols * seen), round(cols * (1 - (1 - density) ** rows)), heaviest)
 
 
 def imbalance(heaviest: float, total: float, columns: int, task_columns: int, sms: int) -> float:
@@ -182,12 +192,13 @@ def csr_times(work: CsrWork, n: int, width: int, gpu: GpuLimits, kernel: CsrKern
     Parameters
     ----------
     work : of A, counted with the same kernel.
-    n : columns of B; as many lanes as a warp has work on them, busy or not.
+    n : columns of B. So many lanes of a warp as it takes, a power of two at least, work on them, busy or not; where
+        that leaves some, they take further elements of the row.
     width : bytes of a value.
     """
-    wide = -(-n // LANES) * LANES
+    wide = -(-n // LANES) * LANES if n > LANES else (n > 0) << max(n - 1, 0).bit_length()
     cycle = 1 / (gpu.sms * gpu.clock_ghz * 1e9)
-    slots = work.nnz * wide
+    slots = work.filled[PARTS.index(max(LANES // max(wide, 1), 1))] * wide
     factor = imbalance(work.heaviest, work.nnz, n, kernel.task_columns, gpu.sms)
     rate = min(gpu.fma_per_clk, kernel.macs_per_clk or gpu.fma_per_clk)
     dram = {

@@ -33,7 +33,8 @@ def naive_work(a: Csr, kernel: CsrKernel):
     rows = [set(a.indices[a.indptr[row] : a.indptr[row + 1]].tolist()) for row in range(a.shape[0])]
     fetched = sum(len(set().union(*rows[at : at + kernel.block_rows])) for at in range(0, len(rows), kernel.block_rows))
     tasks = [sum(map(len, rows[at : at + kernel.task_rows])) for at in range(0, len(rows), kernel.task_rows)]
-    return len(rows), sum(map(len, rows)), fetched, len(set().union(*rows)), max(tasks, default=0)
+    filled = tuple(sum(-(-len(row) // part) * part for row in rows) for part in (1, 2, 4, 8, 16, 32))
+    return len(rows), sum(map(len, rows)), filled, fetched, len(set().union(*rows)), max(tasks, default=0)
 
 
 @given(matrices, st.integers(1, 9), st.integers(1, 9))
@@ -66,6 +67,7 @@ def test_expected_work_is_the_mean_of_drawn_ones(density):
     assert mean.fetched == pytest.approx(drawn.fetched, rel=0.05)
     assert mean.referenced == pytest.approx(drawn.referenced, rel=0.01)
     assert mean.heaviest <= drawn.heaviest
+    assert mean.filled == pytest.approx(drawn.filled, rel=0.02)
 
 
 def test_seconds_by_hand():
@@ -93,13 +95,32 @@ def test_instructions_bind_whatever_the_width():
     assert wide.busy == pytest.approx(wide.imbalance * wide.multiplies / (10 * 1.5 * 1e9))
 
 
-@given(matrices, st.integers(1, 200), st.sampled_from([1, 2, 4, 8]))
+@given(matrices, st.integers(33, 200), st.sampled_from([1, 2, 4, 8]))
 def test_more_columns_cost_more_and_lanes_are_filled_up(a, n, width):
     cost = csr_times(csr_work(a, KERNEL), n, width, GPU, KERNEL)
     full = csr_times(csr_work(a, KERNEL), -(-n // 32) * 32, width, GPU, KERNEL)
     assert cost.shared_bytes == full.shared_bytes
     assert cost.seconds <= full.seconds + 1e-15
     assert cost.multiplies == a.nnz * n
+
+
+@given(matrices, st.integers(0, 32), st.sampled_from([2, 4]))
+def test_few_columns_leave_lanes_to_further_elements_of_the_row(a, n, width):
+    cost = csr_times(csr_work(a, KERNEL), n, width, GPU, KERNEL)
+    lanes = next((size for size in (1, 2, 4, 8, 16, 32) if size >= n), None) if n else 0
+    slots = 0
+    for length in a.row_lengths.tolist():
+        warps = -(-length * lanes // 32)  # each of 32 lanes, all of them busy or not
+        slots += 32 * warps
+    assert cost.shared_bytes == slots * width
+    assert cost.multiplies == a.nnz * n
+
+
+def test_a_vector_takes_no_32_columns():
+    """Rows of 410 elements: 13 warps of a row do what takes 410 of them with 32 columns."""
+    work = expected_work((4096, 4096), 0.1, KERNEL)
+    one, full = (csr_times(work, n, 4, GPU, KERNEL) for n in (1, 32))
+    assert 28 < full.busy / one.busy <= 32
 
 
 def test_one_full_row_holds_the_others_up():
