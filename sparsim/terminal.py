@@ -163,7 +163,7 @@ def print_machine(about: Mapping[str, Any], area: Mapping[str, float] | None) ->
     print_lines([f"dense twin for speed-ups: {about['baseline']}"])
     if area:
         parts = ", ".join(f"{part} {value:.3g}" for part, value in area.items() if part != "total")
-        print_lines([f"area: {area['total']:.4g} mm2 ({parts})"])
+        print_lines([f"area: {area['total']:.4g} mm2{f' ({parts})' if parts else ''}"])
 
 
 def print_machines(listed: Sequence[Mapping[str, Any]]) -> None:

@@ -53,13 +53,13 @@ def machine(name: str | Machine, overrides: Mapping[str, Any] | None = None) -> 
 
 def describe(built: Machine) -> dict[str, Any]:
     """Return what a machine is, what it models, and every constant in force with unit, source, status and note."""
-    constants = {key: constant.model_dump() for key, constant in built.preset.constants.items()}
+    constants = {key: constant.model_dump() for key, constant in built.preset.constants_in(built.mode).items()}
     for key, value in flatten(built.config.model_dump(mode="json")).items():
         usual = constants.get(key, {"value": 1 if key == "copies" else None})["value"]
         if value is not None and value != usual:
             known = constants.get(key, {"unit": "", "source": "", "status": "", "note": ""})
             constants[key] = known | {"value": value, "note": f"set by the mode or by --set. {known['note']}".strip()}
-    mode = built.preset.modes.get(built.name.partition("-")[2], {})
+    mode = built.preset.modes.get(built.mode, {})
     return {
         "name": built.name,
         "title": "; ".join(part for part in (built.preset.title, mode.get("note", "")) if part),

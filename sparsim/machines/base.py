@@ -38,6 +38,7 @@ __all__ = [
     "preset_names",
 ]
 
+TOLD = ("baseline", "note")  # of a mode, not fields
 Status = Literal["published", "measured", "derived", "recalled", "assumed"]
 
 
@@ -141,7 +142,7 @@ class MachineConfig(Section):
 
 @dataclass(frozen=True, eq=False)
 class Preset:
-    """A parsed preset file."""
+    """A parsed preset file; a mode has words (``mode``, ``baseline``, ``note``) and constants of its own."""
 
     name: str
     kind: str
@@ -153,10 +154,10 @@ class Preset:
     constants: Mapping[str, Constant]
     modes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
-    def assumed(self) -> list[str]:
-        """Fields whose value is a guess, with the reason."""
-        return [f"{key}: {c.note}" for key, c in self.constants.items() if c.status == "assumed"]
+    def constants_in(self, mode: str) -> Mapping[str, Constant]:
+        """Return the constants, those of a mode in place of the others."""
+        own = {key: entry for key, entry in self.modes.get(mode, {}).items() if isinstance(entry, Constant)}
+        return {**self.constants, **own}
 
 
 @cache
@@ -183,7 +184,10 @@ def load_preset(leaf: str) -> Preset:
     """Read the preset called ``leaf`` (a name without mode)."""
     data = _read(leaf)
     head = {key: data.pop(key) for key in ("class", "title", "citation", "baseline", "models", "not_modelled")}
-    modes = data.pop("modes", {})
+    modes = {
+        mode: {key: Constant(**entry) if isinstance(entry, Mapping) else entry for key, entry in entries.items()}
+        for mode, entries in data.pop("modes", {}).items()
+    }
     constants: dict[str, Constant] = {}
     _collect(data, "", constants)
     return Preset(name=leaf, kind=head.pop("class"), constants=constants, modes=modes, **head)
@@ -317,9 +321,16 @@ class Machine(ABC):
         return f"{type(self).__name__}({self.name!r}: {self.preset.title})"
 
     @property
+    def mode(self) -> str:
+        """The part of the name after a hyphen, "" if it has none."""
+        return self.name.partition("-")[2]
+
+    @property
     def assumed(self) -> list[str]:
-        """Constants in force that are guesses."""
-        return self.preset.assumed
+        """Constants in force that are guesses, with the reason; what was set is none."""
+        set_to = flatten(self.config.model_dump(mode="json"))
+        known = self.preset.constants_in(self.mode).items()
+        return [f"{key}: {c.note}" for key, c in known if c.status == "assumed" and set_to.get(key, c.value) == c.value]
 
     @cached_property
     def config_sha256(self) -> str:
@@ -334,9 +345,9 @@ def _shipped(model: type[MachineConfig], preset: Preset, mode: str) -> MachineCo
 
 
 def _in_mode(preset: Preset, mode: str) -> dict[str, Any]:
-    values: dict[str, Any] = {key: constant.value for key, constant in preset.constants.items()}
-    changes = preset.modes[mode] if mode else {}
-    return values | {key: value for key, value in changes.items() if key not in ("baseline", "note")}
+    values: dict[str, Any] = {key: constant.value for key, constant in preset.constants_in(mode).items()}
+    words = preset.modes[mode] if mode else {}
+    return values | {key: word for key, word in words.items() if isinstance(word, str) and key not in TOLD}
 
 
 def _checked(

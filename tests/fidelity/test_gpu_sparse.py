@@ -32,6 +32,7 @@ def test_every_asserted_row_holds():
     [
         ("time, csr", 2, 4, 0.08),
         ("time of a frame", 3, 3, 0.17),
+        ("time of a vector", 0, 6, 0.22),
         ("time, block", 2, 10, 0.07),
         ("time, Spatha", 2, 12, 0.08),
     ],

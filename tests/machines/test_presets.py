@@ -9,8 +9,8 @@ from importlib import resources
 import pytest
 
 from sparsim.errors import ConfigError
-from sparsim.machines import machine, preset_names
-from sparsim.machines.base import load_preset
+from sparsim.machines import describe, machine, preset_names
+from sparsim.machines.base import Constant, load_preset
 
 LEAVES = sorted({name.partition("-")[0] for name in preset_names()})
 HERE = resources.files("sparsim")
@@ -51,10 +51,22 @@ def test_changing_a_field_leaves_the_shipped_machine_alone():
     assert machine("a100-2:4").config_sha256 == plain.config_sha256 != changed.config_sha256
 
 
+def every_constant(leaf):
+    preset = load_preset(leaf)
+    return [(field, one) for mode in ("", *preset.modes) for field, one in preset.constants_in(mode).items()]
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_modes_change_words_and_constants(leaf):
+    """A bare number would have neither unit nor source."""
+    for mode, entries in load_preset(leaf).modes.items():
+        assert all(isinstance(entry, str | Constant) for entry in entries.values()), mode
+
+
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_sources_resolve(leaf):
     known = keys()
-    for field, constant in load_preset(leaf).constants.items():
+    for field, constant in every_constant(leaf):
         assert constant.unit, field
         if constant.source == "none":
             assert constant.status == "assumed", f"{leaf}.{field} has no source"
@@ -67,11 +79,30 @@ def test_sources_resolve(leaf):
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_guesses_have_reasons(leaf):
-    preset = load_preset(leaf)
-    for field, constant in preset.constants.items():
+    for field, constant in every_constant(leaf):
         if constant.status == "assumed":
             assert constant.note, f"{leaf}.{field}"
-    assert len(preset.assumed) == sum(c.status == "assumed" for c in preset.constants.values())
+
+
+def test_guesses_are_those_in_force():
+    """A mode brings its own, and what somebody sets is no guess of the preset's."""
+    plain = machine("a100-csr")
+    assert "csr.macs_per_clk: no limit but the lanes" in plain.assumed
+    assert not any(told.startswith("csr.macs_per_clk") for told in machine("a100-cusparse").assumed)
+    assert not any(
+        told.startswith("csr.macs_per_clk") for told in machine("a100-csr", {"csr.macs_per_clk": 2.0}).assumed
+    )
+    assert any(told.startswith("sparse.prologue_us") for told in machine("a100-vnm").assumed)
+    assert not any(told.startswith("sparse.prologue_us") for told in machine("rtx3090-vnm").assumed)
+
+
+def test_constants_of_a_mode_are_described_with_their_source():
+    told = describe(machine("a100-cusparse"))["constants"]
+    assert (told["csr.macs_per_clk"]["value"], told["csr.macs_per_clk"]["unit"]) == (1.5, "multiplies/clock")
+    assert told["csr.macs_per_clk"]["source"].startswith("han2016eie")
+    changed = describe(machine("a100-cusparse", {"csr.macs_per_clk": 2.0}))["constants"]["csr.macs_per_clk"]
+    assert changed["value"] == 2.0
+    assert changed["note"].startswith("set by the mode or by --set")
 
 
 def test_published_points_name_known_machines_and_sources():

@@ -63,6 +63,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         "zeros where csr": lambda published: break_even(card("v100"), _parse(published.workload)[0], FP32, CUBLAS_US),
         "highest share": _peak_share,
         "time of a frame, cusparse": _frame_us,
+        "time of a vector, cusparse": _frame_us,
         "dense-equivalent": _h100_tflops,
         "time, block": _block_ms,
         "time, Spatha": _spatha_us,
