@@ -1,10 +1,11 @@
 """A GPU library's matrix-product kernel in closed form: tiles, waves, and the roof that its k loop runs into.
 
 Tiles of C are dealt out in waves. A wave pays a prologue (pipelines fill and drain), its k steps, and the store of its
-tiles. A step takes as long as the slowest of three: the multipliers, the shared memory that feeds them (operands
-come in once and are read once for each part of the tile that a warp computes), and L2, which feeds all
-multiprocessors. 2:4 halves the multiplies and nearly halves A, but B passes at full width, so shared memory is what
-is left of the gain where multipliers are fast (Hopper) and a good part of it elsewhere.
+tiles; persistent kernels store a tile behind the k steps of the next one, so that only the last store shows. A step
+takes as long as the slowest of three: the multipliers, the shared memory that feeds them (operands come in once and are
+read once for each part of the tile that a warp computes), and L2, which feeds all multiprocessors. 2:4 halves the
+multiplies and nearly halves A, but B passes at full width, so shared memory is what is left of the gain where
+multipliers are fast (Hopper) and a good part of it elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Kernel(NamedTuple):
     tile, split, tiles : shape of a tile of C, in how many parts its k loop is cut, number of tiles.
     waves, rounds : prologues that a multiprocessor pays, tiles it has to do. It holds as many small tiles at a time as
         fit in the place of a large one; they share a prologue.
-    prologue_s, store_s, loop_s : fixed cost of the waves, their stores of C, all k steps.
+    prologue_s, store_s, loop_s : fixed cost of the waves, their stores of C as far as they show, all k steps.
     reduction_s : a second kernel that adds the sums of a split k loop.
     roofs_s : seconds of the k steps if multipliers, shared memory or L2 were the only limit.
     l2_bytes, shared_bytes : read from L2; written to and read from shared memory.
@@ -138,6 +139,7 @@ def _kernel(
     partial_bytes = split * ACCUMULATOR_BYTES * cells
     fed, dense_fed = _fed(gpu, (rows, cols), ratio), _fed(gpu, (rows, cols), 1.0)
     share = gpu.power.operand_share
+    loop_s = depth * max(inside, roofs["l2"])
     return Kernel(
         tile=(rows, cols),
         split=split,
@@ -145,8 +147,8 @@ def _kernel(
         waves=waves,
         rounds=rounds,
         prologue_s=waves * settings.prologue_us * 1e-6,
-        store_s=rounds * rows * cols * width * gpu.sms / (store_gb_s * 1e9),
-        loop_s=depth * max(inside, roofs["l2"]),
+        store_s=_shown(rounds, rows * cols * width * gpu.sms / (store_gb_s * 1e9), loop_s, settings.hidden_store),
+        loop_s=loop_s,
         reduction_s=gpu.launch_us * 1e-6 + 2 * partial_bytes / (gpu.l2_gb_s * 1e9) if split > 1 else 0.0,
         roofs_s={name: depth * seconds for name, seconds in roofs.items()},
         l2_bytes=steps * width * (rows * ratio + cols) + partial_bytes * (split > 1),
@@ -154,6 +156,13 @@ def _kernel(
         slots=steps * rows * cols / (2 if sparse else 1),
         power_share=(1 - share) / 2 + share * fed / dense_fed if sparse else 1.0,
     )
+
+
+def _shown(rounds: int, store_s: float, loop_s: float, hidden: bool) -> float:
+    """Return the seconds of all stores, without what hides behind the k steps of other tiles."""
+    last = min(rounds, 1) * store_s
+    behind = (rounds * store_s) - last
+    return last + (max(behind - loop_s, 0.0) if hidden else behind)
 
 
 def _fed(gpu: TensorCoreConfig, tile: tuple[int, int], ratio: float) -> float:

@@ -71,6 +71,7 @@ class KernelConfig(Section):
     small_tiles: str = Field(description="shapes for products that leave multiprocessors without a tile, may be empty")
     split_k: bool = Field(description="whether idle multiprocessors share the k loop of a tile")
     narrow: bool = Field(description="whether tiles shrink to a product of fewer rows or columns")
+    hidden_store: bool = Field(description="whether a multiprocessor stores a tile while it computes its next one")
     prologue_us: float = Field(ge=0, description="before and after the k loop of a wave, but for the store of C [us]")
     efficiency: float = Field(gt=0, le=1, description="share of the multiprocessor's limit that its k loop reaches")
 

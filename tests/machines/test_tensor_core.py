@@ -100,11 +100,30 @@ def test_power_holds_back_a_full_device_only():
 
 def test_each_roof_can_be_the_one_that_binds():
     work = product(8192, 8192, 8192, "2:4", DataType.FP8)
-    assert machine("h100-2:4").run(work).limited_by == "shared_memory"
-    fast = machine("h100-2:4", {"shared_bytes_per_clk": 1e6}).run(work)
-    assert fast.cycles < machine("h100-2:4").run(work).cycles
+    free = {"device_power_w": 4000.0}
+    assert machine("h100-2:4").run(work).limited_by == "power"
+    assert machine("h100-2:4", free).run(work).limited_by == "shared_memory"
+    fast = machine("h100-2:4", {**free, "shared_bytes_per_clk": 1e6}).run(work)
+    assert fast.cycles < machine("h100-2:4", free).run(work).cycles
     assert machine("a100", {"l2_gb_s": 500.0}).run(product(8192, 8192, 8192)).limited_by == "l2"
     assert machine("a100", {"dram.gb_s_per_channel": 0.5}).run(product(8192, 8192, 8192)).limited_by == "dram"
+
+
+@pytest.mark.parametrize("k", [64, 4096])
+def test_persistent_kernels_hide_all_stores_but_the_last(k):
+    """Sixteen rounds of tiles: where k is long, 15 stores cost nothing, where it is short they take its place."""
+    work = product(128 * 132, 256 * 16, k)
+    shown, hidden = (
+        machine("h100", {"dense.hidden_store": hides, "device_power_w": 1e6, "l2_bytes": 10**12}).run(work)
+        for hides in (False, True)
+    )
+    one_us = 128 * 256 * 2 * 132 / (machine("h100").config.l2_gb_s * 1e3)
+    gained = (shown.cycles - hidden.cycles) / machine("h100").config.clock_ghz / 1e3
+    loop_us = max(hidden.details["roofs"][f"{name}_us"] for name in ("multiply", "shared_memory", "l2"))
+    if k == 4096:
+        assert gained == pytest.approx(15 * one_us, rel=0.02)
+    else:
+        assert 0.9 * loop_us < gained < 15 * one_us
 
 
 def test_hopper_gains_less_than_ampere():

@@ -26,6 +26,11 @@ MEAN = {
 }  # fmt: skip
 GAIN = {"a100": 0.05, "rtx3090": 0.05, "h100": 0.1}
 ROLES = ("calibrate", "check")
+# XLA's table of products on an H100, whose entries repeat within 1 %. None of these rows had been looked at when stores
+# were hidden on Hopper, for which other rows of the same table gave the reason. tf32 is 29 % too fast on the mean: the
+# instructions want both operands along k, and what a library does about it is not modelled
+XLA = {"bf16": 0.12, "tf32": None}
+XLA_SOURCE = "openxla_matmul_table, entries of sm_90"
 Point = dict[str, str]
 
 
@@ -56,13 +61,33 @@ def rows(bench: Bench) -> Iterator[Row]:
         pairs = [(pair["dense"], pair["2:4"]) for key, pair in times.items() if key[0] == chip and len(pair) > 1]
         gains = [abs((dense[0] / sparse[0]) / (dense[1] / sparse[1]) - 1) for dense, sparse in pairs]
         yield _mean_row("gain of 2:4 over dense", f"{chip}, {len(gains)} sizes", gains, limit)
+    yield from _xla_rows()
 
 
-def _mean_row(quantity: str, place: str, errors: list[float], limit: float) -> Row:
-    mean = fmean(errors)
-    verdict, note = "ok" if mean <= limit else "off", "of the points above"
-    name = f"mean |error| of {quantity}"
-    return Row(PAPER, name, place, "share", None, mean, mean, limit, "measured", "check", verdict, note)
+def _xla_rows() -> Iterator[Row]:
+    """Yield the mean errors of batched products on an H100; one launch runs the products of a batch."""
+    text = resources.files("sparsim.fidelity").joinpath("tensor_core", "xla_h100.csv").read_text("utf-8")
+    built = machine("h100")
+    for dtype, limit in XLA.items():
+        errors = []
+        for point in csv.DictReader(text.splitlines()):
+            b, m, n, k = (int(point[key]) for key in "bmnk")
+            a = Operand.dense(b * m, k)
+            batch = Workload(a, Operand.dense(b * k, n), groups=b, dtype=DataType.parse(dtype))
+            seconds = built.run(batch).cycles / (built.config.clock_ghz * 1e9)
+            errors.append(seconds * float(point[f"{dtype}_gflops"]) * 1e9 / (2 * b * m * n * k) - 1)
+        ordered = sorted(errors)
+        told = f"{XLA_SOURCE}; median {ordered[len(ordered) // 2]:+.0%}, from {ordered[0]:+.0%} to {ordered[-1]:+.0%}"
+        place, sizes = f"h100, {dtype}, {len(errors)} products of 1 to 4 x 256 to 4096", [abs(one) for one in errors]
+        yield _mean_row("time", place, sizes, limit, told)
+
+
+def _mean_row(
+    quantity: str, place: str, errors: list[float], limit: float | None, note: str = "of the points above"
+) -> Row:
+    mean, name = fmean(errors), f"mean |error| of {quantity}"
+    role, verdict = ("shown", "shown") if limit is None else ("check", "ok" if mean <= limit else "off")
+    return Row(PAPER, name, place, "share", None, mean, mean, limit, "measured", role, verdict, note)
 
 
 def _point_row(point: Point) -> Row:
