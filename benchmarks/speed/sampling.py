@@ -7,11 +7,11 @@ then estimated with several seeds. The table says what the estimates are off by 
 half of the stated 95 % interval, how many intervals hold the exact figure, and the estimate's time as a share of the
 exact run's (medians, in turn, in one process, one thread). The default takes about three minutes.
 
-What it shows (``sampling.json``, a twentieth of the products): cycles are off by 0.01 to 0.9 %, root mean square, but
-by 3 % where all heavy rows come first, always too low; elements of C by at most 0.3 %. 387 of 396 intervals hold, 117
-of 120 of the cycles. Estimates take 0.4 to 0.7 of the exact run's time, not a tenth: what stays exact, above all the
-replay of the prefetcher, takes 60 to 100 ns for every non-zero of A, an exact run only 5 to 25 ns a product. A tenth
-needs some hundred products for each non-zero. A hundredth of the products takes 0.2 to 0.4 of the time.
+What it shows (``sampling.json``, a twentieth of the products): cycles are off by 0.04 to 0.9 %, root mean square;
+elements of C by at most 0.3 %. 388 of 396 intervals hold, 118 of 120 of the cycles. Estimates take 0.3 to 0.6 of the
+exact run's time, not a tenth: what stays exact, above all the replay of the prefetcher, takes 60 to 100 ns for every
+non-zero of A, an exact run only 5 to 25 ns a product. A tenth needs some hundred products for each non-zero. A
+hundredth of the products takes 0.2 to 0.4 of the time, and its cycles may be off by 3 %.
 """
 
 from __future__ import annotations

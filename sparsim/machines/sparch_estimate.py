@@ -169,17 +169,21 @@ def _time(survey: Survey, clock: CellClock, tally: Tally, dram_half: float, widt
     """Fill in cycles and what hangs on them; return half of the 95 % interval of the cycles."""
     c, cells = survey.config, survey.cells.drawn
     together = clock.time(cells)
-    halves = sum(clock.time(cells[at::2]).cycles for at in range(min(2, cells.size)))
-    alone = np.array([clock.time(cells[at : at + 1]).cycles for at in range(cells.size)], dtype=np.float64)
-    work = _work(survey, clock, widths, _efficiency(together))
-    own, whole = float(work[cells].sum()), float(work.sum())
-    edge = max(halves - together.cycles, 0)
+    each = [clock.time(cells[at : at + 1]) for at in range(cells.size)]
+    alone = np.array([one.cycles for one in each], dtype=np.float64)
     short = max(float(alone.sum()) - together.cycles, 0.0) / max(cells.size - 1, 1)
-    mean, half = ratio_with_error(alone - short, work[cells], survey.cells.weight)
-    pace = (together.cycles - edge) / own * mean / (float((alone - short).sum()) / own)
-    _fill_in(c, tally, edge + pace * whole, together, whole / own)
+    # only where the memory decides does its efficiency matter, and there it is higher: more requests to choose from
+    busiest = max(each, key=lambda one: one.dram_busy / one.cycles)
+    works = [_work(survey, clock, widths, _efficiency(one)) for one in (busiest, together)]
+    ratios = [ratio_with_error(alone - short, work[cells], survey.cells.weight) for work in works]
+    work, (mean, _) = works[0], ratios[0]
+    own, whole = float(work[cells].sum()), float(work.sum())
+    pace = together.cycles * mean / float((alone - short).sum())
+    _fill_in(c, tally, pace * whole, together, whole / own)
+    # few cells may be alike by chance: the interval is the wider one of the two efficiencies
+    drawn = max(half * float(all_of.sum()) for (_, half), all_of in zip(ratios, works, strict=True))
     # what short runs do not see may differ once more between the cells together and the whole
-    parts = half * whole, (pace - mean) * whole, dram_half / c.dram_bytes_per_cycle
+    parts = drawn, (pace - mean) * whole, dram_half / c.dram_bytes_per_cycle
     return float(np.sqrt(np.sum(np.square(parts))))
 
 

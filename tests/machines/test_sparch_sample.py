@@ -123,6 +123,43 @@ def test_intervals_of_time_hold(kind: str) -> None:
     assert sum(held) >= 11
 
 
+def heavy_first() -> Workload:
+    """600 rows of 600 elements, then 30,000 of 4."""
+    rng = np.random.default_rng(0)
+    lengths = np.repeat([600, 4], [600, 30_000])
+    columns = np.concatenate([np.sort(rng.choice(lengths.size, count, replace=False)) for count in lengths])
+    pointers = np.append(0, np.cumsum(lengths))
+    return product(sp.csr_matrix((np.ones(columns.size), columns, pointers), shape=(lengths.size,) * 2))
+
+
+def memory_first(rows: int = 2000, spread: int = 500) -> Workload:
+    """Rows that look for B everywhere, then blocks along the diagonal, which the multipliers decide."""
+    rng = np.random.default_rng(0)
+    blocks = sp.block_diag([np.ones((50, 50))] * ((rows - spread) // 50))
+    first = sp.csr_matrix(
+        (np.ones(spread * 60), (np.repeat(np.arange(spread), 60), rng.integers(0, rows, spread * 60)))
+    )
+    first.resize((spread, rows))
+    return product(sp.vstack([first, sp.hstack([sp.csr_matrix((rows - spread, spread)), blocks])]).tocsr())
+
+
+def test_small_samples_are_no_slower_than_the_whole() -> None:
+    of = heavy_first()
+    truth = machine("sparch").run(of).cycles
+    errors = [run(of, 0.1, seed).cycles / truth - 1 for seed in range(4)]
+    assert abs(np.mean(errors)) < 0.008
+
+
+def test_the_memory_is_as_efficient_as_where_it_decides() -> None:
+    """On average it is less so: where multipliers decide, it waits for single requests."""
+    of = memory_first()
+    truth = machine("sparch").run(of).cycles
+    found = [run(of, 0.1, seed) for seed in range(8)]
+    intervals = [did.details["sample"]["intervals"]["cycles.total"] for did in found]
+    assert abs(np.mean([did.cycles / truth - 1 for did in found])) < 0.02
+    assert sum(low <= truth <= high for low, high in intervals) >= 7
+
+
 def test_seed_decides_and_threads_do_not() -> None:
     of = workload("sorted")
     first = run(of, 0.1, seed=3)
