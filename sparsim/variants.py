@@ -212,10 +212,18 @@ def _share_of_zeros(budget: Asked) -> float | None:
 
 
 def variants(network: Network, pairs: Sequence[tuple[Granularity, Asked]], how: Pruning) -> Iterator[Variant]:
-    """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time."""
+    """Yield the network as it is, then pruned to every pair of pattern and budget; only one is held at a time.
+
+    Two pairs may come to the same, such as 90 % zeros and 10 % non-zeros; it comes once.
+    """
     yield from _adapted(variant(network, None, how), how)
+    come = set()
     for pair in pairs:
-        yield from _adapted(variant(network, pair, how), how)
+        pruned = variant(network, pair, how)
+        known = pruned.granularity, round(pruned.sparsity, 9)
+        if known not in come:
+            come.add(known)
+            yield from _adapted(pruned, how)
 
 
 def variant(network: Network, pair: tuple[Granularity, Asked] | None, how: Pruning) -> Variant:

@@ -10,6 +10,7 @@ __all__ = ["TOTAL", "in_short", "is_total", "summary_rows", "verdict"]
 
 TOTAL = "total"
 PAYS = 1.05
+AS_DENSE = 0.95
 ALIKE = 0.95
 NOTED = 1.01
 SAME_BUDGET = 0.012
@@ -79,10 +80,9 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         head = f"{name}, {network}, batch {batch}: "
         if not pays:
             best = max(mine, key=lambda row: row["speedup"])
-            skips = f"the machine skips {best['details.skips']}"
-            sentences.append(
-                f"{head}nothing pays, at best {_pattern(best)} {best['speedup']:.2f}x: {skips}. {_why(best)}"
-            )
+            at_best = f"nothing pays, at best {_pattern(best)} {best['speedup']:.2f}x"
+            skips = f": the machine skips {best['details.skips']}" if best["speedup"] >= AS_DENSE else ""
+            sentences.append(f"{head}{at_best}{skips}. {_why(best)}")
             continue
         budgets: dict[float, list[Row]] = {}
         for row in pays:
@@ -92,10 +92,20 @@ def verdict(rows: Sequence[Row]) -> list[str]:
             f"with {_percent(group[0]['actual_sparsity'])} zeros {_gains(group)}"
             for _, group in sorted(budgets.items())
         )
-        losers = [p for p in dict.fromkeys(map(_pattern, mine)) if p not in set(map(_pattern, pays))]
-        never = f" No gain from {', '.join(losers)}: the machine skips {pays[0]['details.skips']}." if losers else ""
-        sentences.append(f"{head}{gains}.{never} {_why(pays[0])}")
+        sentences.append(f"{head}{gains}.{_no_gain(mine, pays)} {_why(pays[0])}")
     return sentences + _held_equal(totals) + _chosen(totals) + _carried(totals) + _accuracies(totals)
+
+
+def _no_gain(mine: Sequence[Row], pays: Sequence[Row]) -> str:
+    """Name the patterns that never pay: those that cost what dense weights cost, and those that cost more."""
+    best: dict[str, float] = {}
+    for row in mine:
+        best[_pattern(row)] = max(best.get(_pattern(row), 0.0), float(row["speedup"]))
+    lost = {name: gain for name, gain in best.items() if name not in set(map(_pattern, pays))}
+    alike = [name for name, gain in lost.items() if gain >= AS_DENSE]
+    slower = [f"{name} ({gain:.2f}x)" for name, gain in lost.items() if gain < AS_DENSE]
+    told = f" No gain from {', '.join(alike)}: the machine skips {pays[0]['details.skips']}." if alike else ""
+    return told + (f" Slower than dense: {', '.join(slower)}." if slower else "")
 
 
 def in_short(rows: Sequence[Row]) -> list[str]:

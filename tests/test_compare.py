@@ -338,3 +338,22 @@ def test_the_dense_kernel_may_be_chosen_layer_by_layer():
     assert total["chosen_speedup"] > total["speedup"]
     dense = [row for row in result.rows if row["granularity"] == "dense"]
     assert all(row["chosen_time_s"] == row["time_s"] for row in dense)
+
+
+def test_two_names_of_one_variant_count_once():
+    """90 % zeros are 10 % non-zeros, and a vector of four rows has two names."""
+    given = {"on": ["dense"], "progress": False}
+    once = ss.compare(tiny_network(), granularity=["unstructured"], sparsity=[0.75], **given).totals
+    twice = ss.compare(tiny_network(), granularity=["unstructured"], sparsity=[0.75], density=[0.25], **given).totals
+    assert len(once) == len(twice) == 2
+    assert [row["time_s"] for row in once] == [row["time_s"] for row in twice]
+    named = ss.compare(tiny_network(), granularity=["vector:4", "vector:1x4"], sparsity=[0.5], **given).totals
+    assert len(named) == 2
+
+
+def test_what_is_slower_than_dense_is_not_said_to_be_skipped():
+    given = {"granularity": ["unstructured"], "sparsity": [0.5], "progress": False}
+    layer = ss.Layer("fc", np.random.default_rng(0).standard_normal((512, 512)))
+    told = " ".join(ss.compare(ss.Network("n", (layer,)), on=["a100-csr"], batch=512, baseline="a100", **given).verdict)
+    assert "nothing pays, at best unstructured" in told
+    assert "skips" not in told
