@@ -8,7 +8,7 @@ position and sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -257,7 +257,8 @@ class Network:
 
         A checkpoint of bare weights does not say where a network strides or pools. The size is carried from one
         convolution to the next through the stride and padding the file gives; where it gives none, stride 1 and
-        "same" padding are taken and a note says so.
+        "same" padding are taken and a note says so. There a convolution with weights for one input channel that gets
+        many is taken for a depthwise one, with a note.
 
         Raises
         ------
@@ -271,10 +272,14 @@ class Network:
         layers: list[Layer] = []
         guessed: list[str] = []
         carried: list[str] = []
+        depthwise: list[str] = []
         size = sizes.get("")
         first = True
         for layer in self.layers:
             if layer.is_convolution and layer.positions is None:
+                if _is_depthwise(layer, sizes.get(layer.name, size or (0,))[0]):
+                    depthwise.append(layer.name)
+                    layer = replace(layer, groups=sizes.get(layer.name, size or (1,))[0])
                 named = sizes.get(layer.name, size if first else None)
                 if named is not None and named[0] != layer.shape[1] * layer.groups:
                     raise InputError(
@@ -294,14 +299,19 @@ class Network:
                 first = False
             layers.append(layer)
         notes = self.notes
+        if depthwise:
+            notes += (
+                f"{len(depthwise)} convolution(s) ({_first(depthwise)}) have weights for one input channel and get "
+                "many: taken for depthwise; the file does not say so (see the entry 'sparsim.layers')",
+            )
         if guessed:
             notes += (
-                f"the file gives no stride for {len(guessed)} convolution(s) ({', '.join(guessed[:3])} …): stride 1, "
+                f"the file gives no stride for {len(guessed)} convolution(s) ({_first(guessed)}): stride 1, "
                 "no pooling and 'same' padding were taken; say --input LAYER=CxHxW where that is wrong",
             )
         elif carried:
             notes += (
-                f"the input size of {len(carried)} convolution(s) ({', '.join(carried[:3])} …) was carried on from the "
+                f"the input size of {len(carried)} convolution(s) ({_first(carried)}) was carried on from the "
                 "one before by stride and padding; the file knows no pooling between them: say --input LAYER=CxHxW",
             )
         return replace(self, layers=tuple(layers), notes=notes)
@@ -327,3 +337,13 @@ class Network:
     def _repr_html_(self) -> str:
         html: str = self.to_frame().to_html(index=False, float_format=lambda value: f"{value:.3f}")
         return f"<p><b>{self.name}</b>: {self.nnz:,} of {self.size:,} weights are not zero</p>{html}"
+
+
+def _is_depthwise(layer: Layer, channels: int) -> bool:
+    """Whether bare weights for one input channel can only be a depthwise convolution of so many channels."""
+    bare = not layer.stride and layer.groups == 1 and layer.shape[1] == 1
+    return bare and channels > 1 and layer.shape[0] % channels == 0
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + " …" * (len(names) > 3)

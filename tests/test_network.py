@@ -167,9 +167,24 @@ def test_input_is_carried_through_strides_and_padding():
     assert network["two"].output_size == (6, 4)
     assert network["fc"].input_size is None
     (note,) = network.notes
-    assert "1 convolution(s) (two …) was carried on" in note
+    assert "1 convolution(s) (two) was carried on" in note
     assert "pooling" in note
     assert chain().with_input({"one": (3, 16, 12), "two": (8, 8, 6)}).notes == ()
+
+
+def test_bare_weights_for_one_of_many_channels_are_depthwise():
+    """As a checkpoint has MobileNet's: nothing else takes one channel where there are many."""
+    weights = {"first": (8, 3, 3, 3), "depthwise": (8, 1, 3, 3), "twice": (16, 1, 3, 3), "mixed": (4, 16, 1, 1)}
+    layers = tuple(Layer(name, np.ones(shape)) for name, shape in weights.items())
+    network = Network("mobile", layers).with_input({"": (3, 8, 8)})
+    assert [layer.groups for layer in network] == [1, 8, 8, 1]
+    assert "2 convolution(s) (depthwise, twice) have weights for one input channel" in network.notes[0]
+    alone = Network("dw", layers[1:2]).with_input({"": (8, 8, 8)})
+    assert alone["depthwise"].groups == 8
+    grey = Network("grey", layers[1:2]).with_input({"": (1, 8, 8)})
+    assert grey["depthwise"].groups == 1
+    stored = Layer("depthwise", np.ones((8, 1, 3, 3)), stride=(1, 1))
+    refused(lambda: Network("said", (stored,)).with_input({"": (8, 8, 8)}), "8 channels", "takes 1")
 
 
 def test_unknown_strides_are_guessed_and_a_note_says_so():
