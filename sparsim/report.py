@@ -154,11 +154,11 @@ class Report:
                 f"{w['multiplies']:,} of {w['dense_multiplies']:,} ({_share(w['multiplies'], w['dense_multiplies'])})",
             ),
             ("machine", f"{self.machine} at {d['machine']['clock_ghz']:g} GHz"),
-            ("time", f"{si(self.time_s, 's')}   {self.cycles:,} cycles   {self.gflops:.3g} GFLOP/s"),
+            ("time", f"{si(self.time_s, 's')}   {self.cycles:,} cycles   {si(1e9 * self.gflops, 'FLOP/s')}"),
             ("roofline", f"{roof:,.0f} cycles, {_share(roof, self.cycles)} of the time" if roof else "none"),
             ("DRAM", si(dram["total"], "B") + moved),
             ("energy", energy if len(d["energy_pj"]) > 1 else "not measured"),
-            ("bound by", f"{bounds['limited_by']}: {self.reason}"),
+            ("bound by", _bound_by(bounds["limited_by"], self.reason)),
         ]
         lines += _told_sample(d["details"].get("sample"), self.cycles)
         return lines + [("note", note) for note in self.notes]
@@ -176,6 +176,12 @@ class Report:
             for key, value in self.summary()
         )
         return f"<table>{rows}</table>"
+
+
+def _bound_by(name: str, reason: str) -> str:
+    """Return what bounds a run and why; some reasons begin with the name."""
+    begins = reason.partition(":")[0].lower().replace(" ", "_") == name
+    return reason if begins else f"{name}: {reason}"
 
 
 def build_report(workload: Workload, machine: Machine, activity: Activity, table: EnergyTable) -> Report:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsim import zoo
 from sparsim.arguments import overridden, share, whole
 from sparsim.energy import load_table
 from sparsim.errors import ConfigError, WorkloadError
@@ -49,6 +50,9 @@ def as_matrix(source: Any) -> Csr:
     if isinstance(source, Csr):
         return source
     if isinstance(source, str | PathLike):
+        if str(source) in zoo.names() and not Path(source).exists():
+            told = f"'{source}' is a network of the zoo; ask compare() about it, or simulate() a layer of zoo.load()"
+            raise WorkloadError(told)
         loaded = load(source)
         if isinstance(loaded, Network):
             if len(loaded) == 1:
@@ -196,7 +200,7 @@ def simulate_all(
         raise ConfigError("goes with --gemm; a file has its own zeros", key="--pattern")
     if a is None:
         raise ConfigError("no operand", key="simulate", allowed="a file, or --gemm M,K,N")
-    loaded = load(a)
+    loaded = zoo.load(a) if isinstance(a, str) and a in zoo.names() and not Path(a).exists() else load(a)
     if isinstance(loaded, Network) and b is None:
         _refuse({"--activation-density": given["--activation-density"]}, "a network's layers bring their own")
         network = loaded.with_input(input_sizes or {})

@@ -237,6 +237,7 @@ def _fitting(heads: Sequence[str], rows: Sequence[Sequence[str]], leading: int, 
 
 
 SWEPT = "machine.config."
+MANY_TIMES = 1000
 MEASURES = (
     ("time", "time_s", "s", 1.0),
     ("energy", "energy_pj.total", "J", 1e-12),
@@ -268,8 +269,12 @@ def _sweep_cells(row: Mapping[str, Any], shown: Sequence[str], fields: Sequence[
     zeros = next((f"{row[key]:.1%}" for key in ("propagated_sparsity", "sparsity") if known(key)), "")
     values = [_swept(row[key]) if known(key) else "" for key in fields]
     costs = [si(row[key] * factor, unit) if known(key) else "–" for _, key, unit, factor in MEASURES]
-    speed = f"{row['speedup']:.3g}x" if known("speedup") else "–"
+    speed = _factor(row["speedup"]) if known("speedup") else "–"
     return [*(str(row.get(key, "")) for key in shown), str(row["granularity"]), zeros, *values, *costs, speed]
+
+
+def _factor(value: float) -> str:
+    return f"{value:,.0f}x" if value >= MANY_TIMES else f"{value:.3g}x"
 
 
 def _swept(value: Any) -> str:

@@ -12,7 +12,7 @@ from sparsim.errors import ConfigError, WorkloadError
 from sparsim.machines import machine
 from sparsim.matrix import Csr
 from sparsim.network import Layer, Network
-from sparsim.simulate import as_matrix, gemm, network_workloads, product, run, simulate
+from sparsim.simulate import as_matrix, gemm, network_workloads, product, run, simulate, simulate_all
 from sparsim.workload import DataType, Operand, Workload, layer_workload
 
 SMALL = sp.csr_array(np.array([[1.0, 0, 2], [0, 3, 0], [4, 5, 0]]))
@@ -261,3 +261,15 @@ def test_im2col_bytes_stand_apart():
 def test_what_is_no_name_is_unknown(options):
     with pytest.raises(ConfigError, match=r"no machine|no energy table"):
         simulate(np.eye(3), **options)
+
+
+def test_networks_of_the_zoo_are_known_by_name():
+    assert len(simulate_all("lenet5", on="dense")) == 4
+    refused(lambda: simulate("lenet5"), "network of the zoo", "compare()", kind=WorkloadError)
+
+
+def test_a_reason_does_not_repeat_what_binds():
+    few = dict(simulate(gemm(4096, 4096, 1), on="a100").summary())["bound by"]
+    assert few.startswith("DRAM: ")
+    many = dict(simulate(gemm(8192, 8192, 8192), on="a100").summary())["time"]
+    assert many.endswith(" TFLOP/s")

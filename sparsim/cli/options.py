@@ -102,7 +102,7 @@ Weights = Annotated[
     str | None,
     typer.Option(help="Of a network of the zoo: random, published[:NAME], published-skewed, uniform:D, shape."),
 ]
-Columns = Annotated[int | None, typer.Option(help="B is dense (see --activation-density) with this many columns.")]
+Columns = Annotated[int | None, typer.Option(help="Columns of B where nothing else says how many.")]
 
 
 def one_output(as_json: bool, as_csv: bool) -> None:

@@ -116,7 +116,9 @@ def search(
         print_csv(found.rows)
     else:
         print_search(found)
-        print_lines([f"{written}: {found.network.nnz:,} of {found.network.size:,} weights"] if written else [])
+        print_lines(
+            [f"{written}: {found.network.nnz:,} of {found.network.size:,} weights are not zero"] if written else []
+        )
 
 
 def _shares(text: str) -> dict[str, float]:

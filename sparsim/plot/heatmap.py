@@ -26,7 +26,7 @@ FIGURES = ("speedup", "chosen_speedup", "reference_speedup", "energy_ratio", "tr
 SAME_BUDGET = 0.012
 LEAST_SPAN = 2.0
 MANY = 8
-ONE_DIGIT, TWO_DIGITS = 0.95, 9.95
+ONE_DIGIT, TWO_DIGITS = 0.995, 9.95
 
 Row = Mapping[str, Any]
 

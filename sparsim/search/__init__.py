@@ -247,7 +247,16 @@ class _Search:
         rows = layer_rows(before, after, choices, losses, costs, dense)
         total = self.bench.network(after)
         return SearchResult(
-            self.bench.built.name, self.budget, choices, after, total, sum(losses), rivals, method, rows
+            self.bench.built.name,
+            self.bench.twin.name,
+            self.budget,
+            choices,
+            after,
+            total,
+            sum(losses),
+            rivals,
+            method,
+            rows,
         )
 
 

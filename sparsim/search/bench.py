@@ -27,7 +27,7 @@ class Bench:
 
     Parameters
     ----------
-    built : the machine.
+    built, twin : the machine, and its dense one.
     plan : runs the products.
     products : ``batch``, ``dtype``, ``columns`` and ``seed`` of :func:`~sparsim.simulate.network_workloads`.
     dense : what the dense network takes: pJ, seconds and bytes by measure.
@@ -35,6 +35,7 @@ class Bench:
     """
 
     built: Machine
+    twin: Machine
     plan: Plan
     products: Mapping[str, Any]
     dense: Costs = field(repr=False)
@@ -50,7 +51,7 @@ class Bench:
             layer.name: {name: float(getattr(plan.report(load, twin), key)) for name, key in MEASURES.items()}
             for layer, load in zip(network, loads, strict=True)
         }
-        return cls(built, plan, products, added(layers.values()), layers)
+        return cls(built, twin, plan, products, added(layers.values()), layers)
 
     def layers(self, layers: Sequence[Layer], name: str = "network") -> list[dict[str, float]]:
         """Return what each layer takes on the machine, as shares of the dense *network*.

@@ -19,7 +19,7 @@ class SearchResult:
 
     Parameters
     ----------
-    machine : that the network was pruned for.
+    machine, baseline : that the network was pruned for, and its dense twin, which runs the dense network.
     budget : measures, with the share of the dense network's that was allowed.
     choices : layer to (granularity, sparsity asked for); ("dense", 0), or ("as stored", 0), for one left as it was.
     network : pruned, and without the weights that pruning made useless elsewhere.
@@ -31,6 +31,7 @@ class SearchResult:
     """
 
     machine: str
+    baseline: str
     budget: Mapping[str, float]
     choices: Mapping[str, tuple[str, float]]
     network: Network = field(repr=False)
@@ -43,10 +44,11 @@ class SearchResult:
     @property
     def verdict(self) -> tuple[str, ...]:
         """The answer in sentences."""
-        asked = " and ".join(f"{_percent(share)} of the dense {name}" for name, share in self.budget.items())
+        asked = " and ".join(f"{_percent(share)} of the {name}" for name, share in self.budget.items())
         taken = ", ".join(f"{name} {share:.1%}" for name, share in self.costs.items())
-        told = [f"within {asked} on {self.machine}: loses {self.saliency_lost:.4g} of saliency{self._against()}"]
-        told.append(f"takes of the dense network: {taken}; {self.network.sparsity:.1%} of the weights are zero")
+        dense = f"of the dense network on {self.baseline}"
+        told = [f"within {asked} {dense}: loses {self.saliency_lost:.4g} of saliency{self._against()}"]
+        told.append(f"takes on {self.machine}, {dense}: {taken}; {self.network.sparsity:.1%} of the weights are zero")
         return (*told, self.method)
 
     def _against(self) -> str:
