@@ -47,14 +47,15 @@ What was tried on the way from 8.2 times scipy's time (geometric mean of the rea
   where a first run takes 43 (wiki-Vote), as the steps have to be timed again.
 * Fresh memory costs 2.5 us a page on the computer that measured, a fifth to a third of the large cases, scipy's too.
 * Steps stream through the timing core, laid out 8,192 at a time: memory no longer grows with the steps (12 of 47 cases
-  took too much before, one now). On one thread that is no faster: facebook a fifth, but what fresh memory no longer
-  costs goes into copying, and matrices of short rows take up to a tenth longer. A block costs 0.2 ms of Python, so
-  blocks of 1,024 take 10 to 20 % more.
+  took too much before, none now that a block has room only for what it reads back). On one thread that is no faster:
+  facebook a fifth, but what fresh memory no longer costs goes into copying, and matrices of short rows take up to a
+  tenth longer. A block costs 0.2 ms of Python, so blocks of 1,024 take 10 to 20 % more.
 * A second thread counts every other run of rows, then lays out (and runs the prefetcher for) the next block of steps
   while one is timed: cage12 0.83 -> 0.52, 10^8 products 1.3 to 1.7 times as fast. Below 2 million products threads cost
   more than they save, and one does it all.
 * Loading compiled kernels without making Numba ready to compile, and presets one by one: first simulation of a process
-  1.45 -> 0.8 to 1.3 s; kernels that do not use numpy's sums and slices, 31 -> 20 to 25 s with an empty cache.
+  1.45 -> 0.6 to 0.9 s (with bytecode kept); kernels that do not use numpy's sums and slices, 31 -> 16 to 21 s with an
+  empty cache.
 * Estimates: see ``sampling.py``.
 
 ``--quick`` runs few, small cases to see that everything works; its times mean nothing. The JSON has no date: rows of
