@@ -148,7 +148,7 @@ def test_what_is_refused():
         gradients(model, uneven_batches(), lambda out, _: out)
     with pytest.raises(InputError, match="no batches, or no layer"):
         input_norms(model, [])
-    with pytest.raises(ConfigError, match="samples: 0; allowed: 1 or more"):
+    with pytest.raises(ConfigError, match="samples: 0; allowed: a whole number, 1 or more"):
         hessian_diagonal(model, uneven_batches(), F.cross_entropy, samples=0)
     model[0].weight.requires_grad_(False)
     with pytest.raises(InputError, match="the weight of layer '0' is frozen"):
